@@ -1,0 +1,170 @@
+//! Fields: what kind of type each is of, and where it lies.
+
+use crate::refusal::{self, Refusal};
+use syn::{Expr, Lit, Type};
+
+/// What a field is, as far as this can be told from how its type is written.
+pub(crate) enum FieldKind {
+    /// An integer: it gets an accessor for atomic operations.
+    Integer,
+    /// A float.
+    Float,
+    /// An array of such elements.
+    Array,
+    /// Something with a name that the compiler has to look up.
+    Named,
+    /// What cannot be shared, and has been reported.
+    Refused,
+}
+
+/// Size and alignment in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Size.
+    pub(crate) size: u64,
+    /// Alignment.
+    pub(crate) align: u64,
+}
+
+/// Looks at a field's type. `Err` is the innermost type that cannot be shared, and why.
+pub(crate) fn classify(ty: &Type) -> Result<FieldKind, (&Type, Refusal)> {
+    match ty {
+        Type::Paren(inner) => classify(&inner.elem),
+        Type::Group(inner) => classify(&inner.elem),
+        Type::Array(array) => {
+            classify(&array.elem)?;
+            if literal(&array.len) == Some(0) {
+                let message = "an array of no elements cannot be shared: it has no bytes; leave the field out";
+                return Err((ty, Refusal { message: message.to_owned(), is_copy: true }));
+            }
+            Ok(FieldKind::Array)
+        }
+        _ => match (scalar(ty), refusal::of_type(ty)) {
+            (Some((_, true)), _) => Ok(FieldKind::Float),
+            (Some((_, false)), _) => Ok(FieldKind::Integer),
+            (None, Some(refusal)) => Err((ty, refusal)),
+            (None, None) => Ok(FieldKind::Named),
+        },
+    }
+}
+
+/// Size and alignment of a scalar, or an array of scalars with literal lengths; unknown of anything else.
+pub(crate) fn extent(ty: &Type) -> Option<Extent> {
+    match ty {
+        Type::Paren(inner) => extent(&inner.elem),
+        Type::Group(inner) => extent(&inner.elem),
+        Type::Array(array) => {
+            let element = extent(&array.elem)?;
+            Some(Extent { size: element.size.checked_mul(literal(&array.len)?)?, ..element })
+        }
+        _ => scalar(ty).map(|(size, _)| Extent { size, align: size }),
+    }
+}
+
+/// The padding of a `#[repr(C)]` struct of such fields: after which field, and how much.
+pub(crate) fn padding(fields: &[Extent]) -> Vec<(usize, u64)> {
+    let mut gaps = Vec::new();
+    let mut end = 0u64;
+    let align = fields.iter().map(|field| field.align).max().unwrap_or(1);
+    let starts = fields.iter().map(|field| field.align).chain([align]);
+    for (index, align) in starts.enumerate() {
+        let gap = end.wrapping_neg() % align;
+        if gap > 0 {
+            // Nothing comes before the first field, so there is one before a gap.
+            gaps.push((index - 1, gap));
+        }
+        end = end.saturating_add(gap).saturating_add(fields.get(index).map_or(0, |field| field.size));
+    }
+    gaps
+}
+
+/// The size of a scalar in bytes, which is its alignment too on x86-64, and whether it is a float.
+fn scalar(ty: &Type) -> Option<(u64, bool)> {
+    let Type::Path(path) = ty else { return None };
+    if path.qself.is_some() {
+        return None;
+    }
+    match path.path.get_ident()?.to_string().as_str() {
+        "u8" | "i8" => Some((1, false)),
+        "u16" | "i16" => Some((2, false)),
+        "u32" | "i32" => Some((4, false)),
+        "u64" | "i64" => Some((8, false)),
+        "u128" | "i128" => Some((16, false)),
+        "f32" => Some((4, true)),
+        "f64" => Some((8, true)),
+        _ => None,
+    }
+}
+
+fn literal(len: &Expr) -> Option<u64> {
+    match len {
+        Expr::Lit(literal) => match &literal.lit {
+            Lit::Int(int) => int.base10_parse().ok(),
+            _ => None,
+        },
+        Expr::Paren(inner) => literal(&inner.expr),
+        Expr::Group(inner) => literal(&inner.expr),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    fn extents(types: &[Type]) -> Vec<Extent> {
+        types.iter().map(|ty| extent(ty).unwrap()).collect()
+    }
+
+    #[test]
+    fn extents_of_arrays_of_arrays() {
+        assert_eq!(extent(&parse_quote!([[u16; 3]; 0x10usize])), Some(Extent { size: 96, align: 2 }));
+        assert_eq!(extent(&parse_quote!((u128))), Some(Extent { size: 16, align: 16 }));
+        assert_eq!(extent(&parse_quote!([u16; LEN])), None);
+        assert_eq!(extent(&parse_quote!([Pos; 3])), None);
+    }
+
+    #[test]
+    fn scalars_are_aligned_to_their_size() {
+        // `extent` relies on it.
+        assert_eq!([align_of::<u16>(), align_of::<u32>(), align_of::<u64>(), align_of::<u128>()], [2, 4, 8, 16]);
+        assert_eq!([align_of::<f32>(), align_of::<f64>()], [4, 8]);
+    }
+
+    #[test]
+    fn padding_is_found_within_and_at_the_end() {
+        let fields = extents(&[parse_quote!(u8), parse_quote!(u32), parse_quote!([u16; 3]), parse_quote!(u64)]);
+        assert_eq!(padding(&fields), [(0, 3), (2, 2)]);
+        let fields = extents(&[parse_quote!(u64), parse_quote!(u8)]);
+        assert_eq!(padding(&fields), [(1, 7)]);
+        let fields = extents(&[parse_quote!(u32), parse_quote!(u32), parse_quote!([u64; 64])]);
+        assert_eq!(padding(&fields), []);
+    }
+
+    #[test]
+    fn padding_agrees_with_the_compiler() {
+        #[repr(C)]
+        struct Sample(u8, u16, u8, u64, [u8; 3], u32, u8);
+        let types: [Type; 7] = [
+            parse_quote!(u8),
+            parse_quote!(u16),
+            parse_quote!(u8),
+            parse_quote!(u64),
+            parse_quote!([u8; 3]),
+            parse_quote!(u32),
+            parse_quote!(u8),
+        ];
+        let fields = extents(&types);
+        let sum: u64 = fields.iter().map(|field| field.size).sum();
+        let gaps: u64 = padding(&fields).iter().map(|(_, gap)| gap).sum();
+        assert_eq!(size_of::<Sample>() as u64, sum + gaps);
+    }
+
+    #[test]
+    fn refusals_reach_into_arrays() {
+        let ty = parse_quote!([[bool; 3]; 3]);
+        let Err((inner, _)) = classify(&ty) else { panic!("`bool` was accepted") };
+        assert_eq!(*inner, parse_quote!(bool));
+    }
+}

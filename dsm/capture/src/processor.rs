@@ -1,0 +1,81 @@
+//! What the engine must know of the processor it runs on, found out once in [`crate::warm`].
+
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+
+/// State components by their number in XCR0.
+pub(crate) mod component {
+    /// The upper halves of YMM0..15.
+    pub(crate) const AVX: usize = 2;
+    /// The mask registers K0..7.
+    pub(crate) const OPMASK: usize = 5;
+    /// The upper halves of ZMM0..15.
+    pub(crate) const ZMM_HIGH: usize = 6;
+    /// ZMM16..31.
+    pub(crate) const ZMM_MORE: usize = 7;
+    /// The components that a displaced instruction may use: x87, SSE and the four above.
+    pub(crate) const CARRIED: u64 = 0b1110_0111;
+}
+
+/// The processor's features.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Processor {
+    /// `rdfsbase` and its family may be used.
+    pub(crate) fsgsbase: bool,
+    /// The components that the system lets us use; 0 without XSAVE.
+    pub(crate) xcr0: u64,
+    /// Where each component lies in an XSAVE area of standard format.
+    pub(crate) offsets: [u32; 8],
+    /// Bytes that an XSAVE of the carried components needs.
+    pub(crate) area: usize,
+    /// Made by AMD, whose near branches with an operand-size prefix decode differently.
+    pub(crate) amd: bool,
+}
+
+impl Processor {
+    /// Looks.
+    pub(crate) fn detect() -> Self {
+        const HWCAP2_FSGSBASE: libc::c_ulong = 1 << 1;
+        // SAFETY: reads a value that the kernel handed to the process.
+        let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
+        let vendor = __cpuid(0);
+        let osxsave = __cpuid(1).ecx & (1 << 27) != 0;
+        let xcr0 = if osxsave { enabled() } else { 0 };
+        let mut offsets = [0u32; 8];
+        let mut area = 512 + 64;
+        for number in 2..8 {
+            if xcr0 & component::CARRIED & (1 << number) != 0 {
+                let leaf = __cpuid_count(0xd, number);
+                offsets[number as usize] = leaf.ebx;
+                area = area.max(leaf.ebx as usize + leaf.eax as usize);
+            }
+        }
+        Self { fsgsbase: hwcap2 & HWCAP2_FSGSBASE != 0, xcr0, offsets, area, amd: vendor.ebx == u32::from_le_bytes(*b"Auth") }
+    }
+
+    /// The base of a segment: GS (`gs`) or FS.
+    pub(crate) fn segment_base(&self, gs: bool) -> u64 {
+        if !self.fsgsbase {
+            return crate::sys::segment_base(gs);
+        }
+        let base: u64;
+        if gs {
+            // SAFETY: the feature is there; the instruction only reads.
+            unsafe { asm!("rdgsbase {}", out(reg) base, options(nomem, nostack, preserves_flags)) };
+        } else {
+            // SAFETY: as above.
+            unsafe { asm!("rdfsbase {}", out(reg) base, options(nomem, nostack, preserves_flags)) };
+        }
+        base
+    }
+}
+
+fn enabled() -> u64 {
+    #[target_feature(enable = "xsave")]
+    fn read() -> u64 {
+        // SAFETY: register 0 exists wherever the system enabled XSAVE, which is the condition of this function.
+        unsafe { _xgetbv(0) }
+    }
+    // SAFETY: the caller saw OSXSAVE.
+    unsafe { read() }
+}

@@ -1,0 +1,178 @@
+//! The control block: the words of a session that all processes of one host and their arbiter share.
+
+use crate::sync::{AtomicU32, AtomicU64};
+
+/// First word of a control block, and of every connection.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"dsm-log1");
+
+/// Why a session has ended on this host; 0 while it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Ended {
+    /// The connection to the server broke.
+    ServerGone = 1,
+    /// The arbiter was told to stop.
+    ArbiterStopped = 2,
+    /// The log held bytes that make no sense.
+    LogCorrupt = 3,
+    /// The server sent what makes no sense, or said that we did.
+    Refused = 4,
+    /// Somebody ended the session (`dsm down`).
+    ShutDown = 5,
+}
+
+impl Ended {
+    /// The reason that a word of shared memory names; an unknown one counts as corruption.
+    pub fn from_u32(value: u32) -> Option<Self> {
+        use Ended::*;
+        match value {
+            0 => None,
+            _ => Some(
+                [ServerGone, ArbiterStopped, Refused, ShutDown]
+                    .into_iter()
+                    .find(|why| *why as u32 == value)
+                    .unwrap_or(LogCorrupt),
+            ),
+        }
+    }
+}
+
+/// The shared words. Grouped by who writes them, a group a cache line.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Control {
+    /// Set once, before anybody else sees the block.
+    pub fixed: Fixed,
+    /// Written by whoever holds the replica lock.
+    pub producer: Producer,
+    /// Written by the arbiter.
+    pub arbiter: Arbiter,
+    /// Written on the rare paths.
+    pub rare: Rare,
+}
+
+/// What never changes after the arbiter made the block.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Fixed {
+    /// [`MAGIC`].
+    pub magic: AtomicU64,
+    /// [`FINGERPRINT`] of the layouts that the arbiter was built with.
+    pub layout: AtomicU64,
+    /// This host's number in the session.
+    pub host: AtomicU32,
+    /// 1 when all parties use membarrier, 0 when all use full fences.
+    pub asymmetric: AtomicU32,
+}
+
+/// The lock and what it protects. On one line: who comes for the lock needs the rest too.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Producer {
+    /// The replica lock: 0 free, else the number of the process that holds it. See [`crate::lock`].
+    pub lock: AtomicU32,
+    /// How many sleep, or are about to, on `lock`.
+    pub lock_waiters: AtomicU32,
+    /// Log position (words since the start) up to which records are whole.
+    pub tail: AtomicU64,
+    /// `tail + 1` while the record at `tail` is whole, but perhaps neither indexed, stored nor published.
+    pub intent: AtomicU64,
+    /// A recent value of `acked`, so that a store need not touch the arbiter's line.
+    pub acked_seen: AtomicU64,
+    /// Stores captured at the direct door.
+    pub direct: AtomicU64,
+    /// Stores captured at the trap door.
+    pub trapped: AtomicU64,
+    /// Bulk records published from holes.
+    pub bulk: AtomicU64,
+}
+
+/// The arbiter's side of the ring.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Arbiter {
+    /// Log position up to which records have their place in the order: before it the ring is free.
+    pub acked: AtomicU64,
+    /// Frames received, for those who watch.
+    pub frames: AtomicU64,
+    /// Bytes received from the server.
+    pub bytes_in: AtomicU64,
+    /// Bytes sent to the server.
+    pub bytes_out: AtomicU64,
+    /// Records applied that other hosts wrote.
+    pub applied: AtomicU64,
+}
+
+/// Flags that are read at every store and written seldom.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Rare {
+    /// 1 while the arbiter sleeps and wants its doorbell rung.
+    pub asleep: AtomicU32,
+    /// [`Ended`], or 0.
+    pub ended: AtomicU32,
+    /// How many wait for room in the ring.
+    pub room_waiters: AtomicU32,
+    /// Counts up when room was made; what those sleep on.
+    pub room: AtomicU32,
+}
+
+/// Changes whenever a layout in shared memory or on the wire does.
+pub const FINGERPRINT: u64 = {
+    let parts = [
+        size_of::<Control>() as u64,
+        size_of::<crate::slot::Slot>() as u64,
+        crate::limits::RING_WORDS as u64,
+        crate::limits::LINE_INDEX as u64,
+        crate::limits::PAGE_INDEX as u64,
+        crate::limits::SLOTS as u64,
+        size_of::<crate::wire::FrameHeader>() as u64,
+        size_of::<crate::wire::Reply>() as u64,
+        crate::wire::VERSION as u64,
+    ];
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut i = 0;
+    while i < parts.len() {
+        hash = (hash ^ parts[i]).wrapping_mul(0x0000_0100_0000_01b3);
+        i += 1;
+    }
+    hash
+};
+
+#[cfg(not(loom))]
+mod layout {
+    use super::*;
+    use std::mem::offset_of;
+    const _: () = assert!(size_of::<Control>() == 256);
+    const _: () = assert!(offset_of!(Control, producer) == 64 && size_of::<Producer>() == 64);
+    const _: () = assert!(offset_of!(Control, arbiter) == 128 && size_of::<Arbiter>() == 64);
+    const _: () = assert!(offset_of!(Control, rare) == 192 && size_of::<Rare>() == 64);
+    const _: () = assert!(offset_of!(Producer, tail) == 8 && offset_of!(Producer, intent) == 16);
+}
+
+impl Control {
+    /// A block as the arbiter makes it. All else starts at zero.
+    pub fn new(host: u16, asymmetric: bool) -> Self {
+        let (word, long) = (AtomicU32::new, AtomicU64::new);
+        Self {
+            fixed: Fixed {
+                magic: long(MAGIC),
+                layout: long(FINGERPRINT),
+                host: word(u32::from(host)),
+                asymmetric: word(u32::from(asymmetric)),
+            },
+            producer: Producer {
+                lock: word(0),
+                lock_waiters: word(0),
+                tail: long(0),
+                intent: long(0),
+                acked_seen: long(0),
+                direct: long(0),
+                trapped: long(0),
+                bulk: long(0),
+            },
+            arbiter: Arbiter { acked: long(0), frames: long(0), bytes_in: long(0), bytes_out: long(0), applied: long(0) },
+            rare: Rare { asleep: word(0), ended: word(0), room_waiters: word(0), room: word(0) },
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! The host log: one ring of records per session and host, in memory that all its processes and the arbiter share.
+//!
+//! Every captured store goes through [`HostLog::store`], under the replica lock:
+//!
+//! 1. write the record beyond the tail (nobody looks there);
+//! 2. `intent = tail + 1`: from here on the operation will happen, whoever dies;
+//! 3. enter it in the pending index, 4. store the bytes in the replica, 5. move the tail past the record.
+//!
+//! Steps 3 to 5 only depend on the record and may be repeated, so a takeover repeats them ([`HostLog::recover`]): the
+//! record is a redo log of one entry. A death before step 2 leaves nothing behind.
+//!
+//! A record stays in the ring until its acknowledgement, so `[acked, tail)` is the set of own pending operations.
+//! Three hash tables lead from an address to the newest pending record there: for records within one 8-byte word,
+//! within one line, and for bulk records of one page. Records of a bucket are linked backwards by `prev`; entries are
+//! never removed, a position before `acked` just means nothing any more. A record that lies wholly under a newer one
+//! is left out of the chain (the newer stays pending longer), which keeps chains short on hot words.
+
+use crate::control::{Control, Ended};
+use crate::limits::{LINE, LINE_INDEX, PAGE, PAGE_INDEX, RING_WORDS, SLOTS};
+use crate::lock::Lock;
+use crate::memory::Memory;
+use crate::record::{HEADER_WORDS, Kind, LONGEST, MASKED, Malformed, Record, by_line, header, records, shape};
+use crate::slot::Slot;
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{AtomicU64, Barrier, compiler_fence};
+use crate::sys::futex;
+use std::time::Duration;
+
+/// What lies in the shared memory of a session on one host. All zeros is the empty log.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct Area<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize> {
+    /// The control block.
+    pub control: Control,
+    slots: [Slot; SEATS],
+    words: [AtomicU64; INDEX],
+    lines: [AtomicU64; INDEX],
+    pages: [AtomicU64; PAGES],
+    ring: [AtomicU64; RING],
+}
+
+/// The sizes that all programs use; simulations and model checks use smaller ones.
+pub type SharedArea = Area<RING_WORDS, LINE_INDEX, PAGE_INDEX, SLOTS>;
+
+impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize> Area<RING, INDEX, PAGES, SEATS> {
+    /// An empty log on the heap.
+    pub fn boxed(host: u16) -> Box<Self> {
+        let zeros = |_| AtomicU64::new(0);
+        Box::new(Self {
+            control: Control::new(host, false),
+            slots: std::array::from_fn(|_| Slot::new()),
+            words: std::array::from_fn(zeros),
+            lines: std::array::from_fn(zeros),
+            pages: std::array::from_fn(zeros),
+            ring: std::array::from_fn(zeros),
+        })
+    }
+
+    /// The log in this area.
+    pub fn log(&self) -> HostLog<'_, RING, INDEX, PAGES, SEATS> {
+        let asymmetric = self.control.fixed.asymmetric.load(Relaxed) != 0;
+        HostLog { area: self, barrier: Barrier::new(asymmetric) }
+    }
+}
+
+/// Through which door a store came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A typed accessor.
+    Direct,
+    /// A trapped instruction.
+    Trap,
+}
+
+/// What a log needs of the process that writes to it.
+pub trait Writer {
+    /// This process's number on its host.
+    fn number(&self) -> u32;
+    /// Wakes the arbiter.
+    fn ring_doorbell(&self);
+    /// Called every few milliseconds of waiting for the lock or for room. Ends the process (or panics) when what it
+    /// waits for can no longer come.
+    fn stalled(&self);
+}
+
+/// The host log in an [`Area`].
+#[derive(Clone, Copy, Debug)]
+pub struct HostLog<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize> {
+    area: &'a Area<RING, INDEX, PAGES, SEATS>,
+    barrier: Barrier,
+}
+
+/// The log that all programs use.
+pub type SharedLog<'a> = HostLog<'a, RING_WORDS, LINE_INDEX, PAGE_INDEX, SLOTS>;
+
+/// Sleeping for room in the ring.
+const NAP: Duration = Duration::from_millis(2);
+
+impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize>
+    HostLog<'a, RING, INDEX, PAGES, SEATS>
+{
+    const SIZES: () = assert!(RING.is_power_of_two() && INDEX.is_power_of_two() && PAGES.is_power_of_two());
+
+    /// The shared words.
+    #[inline(always)]
+    pub fn control(&self) -> &'a Control {
+        &self.area.control
+    }
+
+    /// The barrier that all parties of this log use.
+    #[inline(always)]
+    pub fn barrier(&self) -> Barrier {
+        self.barrier
+    }
+
+    /// The replica lock.
+    #[inline(always)]
+    pub fn lock(&self) -> Lock<'a> {
+        Lock::new(&self.area.control.producer, self.barrier)
+    }
+
+    /// The slots for waiting.
+    pub fn slots(&self) -> &'a [Slot] {
+        &self.area.slots
+    }
+
+    /// Why the session has ended on this host, if it has.
+    pub fn ended(&self) -> Option<Ended> {
+        Ended::from_u32(self.control().rare.ended.load(Acquire))
+    }
+
+    #[inline(always)]
+    fn word(&self, position: u64) -> &'a AtomicU64 {
+        let () = Self::SIZES;
+        &self.area.ring[position as usize & (RING - 1)]
+    }
+
+    /// Stores bytes within one 64-byte line, and logs them: the one function in which both doors end.
+    #[inline(always)]
+    pub fn store(&self, memory: &impl Memory, writer: &impl Writer, door: Door, offset: u64, bytes: &[u8]) {
+        debug_assert!(!bytes.is_empty() && offset % LINE + bytes.len() as u64 <= LINE);
+        let lock = self.lock();
+        self.acquire(&lock, writer);
+        self.append_store(&lock, memory, writer, offset, bytes);
+        let producer = &self.control().producer;
+        let counter = if door == Door::Direct { &producer.direct } else { &producer.trapped };
+        counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
+        lock.release();
+        self.notify(writer);
+    }
+
+    /// Stores any number of bytes: a record for every line, without another store of this host in between as long as
+    /// the ring has room.
+    #[inline(never)]
+    pub fn store_long(&self, memory: &impl Memory, writer: &impl Writer, door: Door, offset: u64, bytes: &[u8]) {
+        let lock = self.lock();
+        self.acquire(&lock, writer);
+        for (offset, piece) in by_line(offset, bytes) {
+            self.append_store(&lock, memory, writer, offset, piece);
+        }
+        let producer = &self.control().producer;
+        let counter = if door == Door::Direct { &producer.direct } else { &producer.trapped };
+        counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
+        lock.release();
+        self.notify(writer);
+    }
+
+    /// Publishes changed lines of one page: `lines` are (mask, bytes), the first at `offset`.
+    pub fn publish(&self, memory: &impl Memory, writer: &impl Writer, offset: u64, lines: &[(u64, [u8; 64])]) {
+        let count = lines.len();
+        debug_assert!(count > 0 && offset.is_multiple_of(LINE) && offset % PAGE + count as u64 * LINE <= PAGE);
+        let full = lines.iter().all(|(mask, _)| *mask == u64::MAX);
+        let flags = if full { 0 } else { MASKED };
+        let need = HEADER_WORDS + count * if full { 8 } else { 9 };
+        let lock = self.lock();
+        self.acquire(&lock, writer);
+        self.make_room(&lock, writer, need);
+        let tail = self.control().producer.tail.load(Relaxed);
+        let mut at = tail + HEADER_WORDS as u64;
+        let mut put = |word: u64| {
+            self.word(at).store(word, Relaxed);
+            at += 1;
+        };
+        if !full {
+            lines.iter().for_each(|(mask, _)| put(*mask));
+        }
+        for (_, bytes) in lines {
+            bytes.as_chunks::<8>().0.iter().for_each(|word| put(u64::from_le_bytes(*word)));
+        }
+        self.word(tail + 1).store(offset, Relaxed);
+        let bucket = self.page_bucket(offset);
+        let prev = self.link(bucket, tail, |_, _| false);
+        self.word(tail).store(header(Kind::Bulk, flags, count as u16, prev), Relaxed);
+        self.intend(tail);
+        bucket.store(tail + 1, Relaxed);
+        for ((mask, bytes), at) in lines.iter().zip((offset..).step_by(LINE as usize)) {
+            memory.write_masked(at, bytes, *mask);
+        }
+        self.advance(tail, need);
+        let bulk = &self.control().producer.bulk;
+        bulk.store(bulk.load(Relaxed).wrapping_add(1), Relaxed);
+        lock.release();
+        self.notify(writer);
+    }
+
+    /// Appends a record that is not a store: an operation for the total order.
+    pub fn submit(&self, writer: &impl Writer, kind: Kind, flags: u8, place: u64, payload: &[u8]) {
+        let lock = self.lock();
+        self.acquire(&lock, writer);
+        self.append_other(&lock, writer, kind, flags, place, payload);
+        lock.release();
+        self.notify(writer);
+    }
+
+    #[inline(always)]
+    fn acquire(&self, lock: &Lock<'_>, writer: &impl Writer) {
+        lock.acquire(writer.number(), || {
+            writer.stalled();
+            true
+        });
+    }
+
+    #[inline(always)]
+    fn append_store(&self, lock: &Lock<'_>, memory: &impl Memory, writer: &impl Writer, offset: u64, bytes: &[u8]) {
+        let need = HEADER_WORDS + bytes.len().div_ceil(8);
+        self.make_room(lock, writer, need);
+        let tail = self.control().producer.tail.load(Relaxed);
+        let within = in_line(offset, bytes.len());
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        let mut at = tail + HEADER_WORDS as u64;
+        for chunk in chunks {
+            self.word(at).store(u64::from_le_bytes(*chunk), Relaxed);
+            at += 1;
+        }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self.word(at).store(u64::from_le_bytes(last), Relaxed);
+        }
+        self.word(tail + 1).store(offset, Relaxed);
+        let bucket = self.store_bucket(offset, bytes.len());
+        let prev = self.link(bucket, tail, |head, place| {
+            place / LINE == offset / LINE && in_line(place, (head >> 16 & 0xffff) as usize) & !within == 0
+        });
+        self.word(tail).store(header(Kind::Store, 0, bytes.len() as u16, prev), Relaxed);
+        self.intend(tail);
+        bucket.store(tail + 1, Relaxed);
+        memory.write(offset, bytes);
+        self.advance(tail, need);
+    }
+
+    fn append_other(
+        &self,
+        lock: &Lock<'_>,
+        writer: &impl Writer,
+        kind: Kind,
+        flags: u8,
+        place: u64,
+        payload: &[u8],
+    ) {
+        let need = HEADER_WORDS + payload.len().div_ceil(8);
+        self.make_room(lock, writer, need);
+        let tail = self.control().producer.tail.load(Relaxed);
+        for (at, word) in (tail + HEADER_WORDS as u64..).zip(payload.as_chunks::<8>().0) {
+            self.word(at).store(u64::from_le_bytes(*word), Relaxed);
+        }
+        self.word(tail + 1).store(place, Relaxed);
+        self.word(tail).store(header(kind, flags, payload.len() as u16, 0), Relaxed);
+        self.advance(tail, need);
+    }
+
+    /// Step 2.
+    #[inline(always)]
+    fn intend(&self, tail: u64) {
+        // Release, and no later store moves up: whoever finds the intent finds the whole record.
+        self.control().producer.intent.store(tail + 1, Release);
+        compiler_fence();
+    }
+
+    /// Step 5.
+    #[inline(always)]
+    fn advance(&self, tail: u64, words: usize) {
+        // Release: pairs with the Acquire in `drain`.
+        self.control().producer.tail.store(tail + words as u64, Release);
+    }
+
+    #[inline(always)]
+    fn make_room(&self, lock: &Lock<'_>, writer: &impl Writer, need: usize) {
+        let producer = &self.control().producer;
+        let used = producer.tail.load(Relaxed).wrapping_sub(producer.acked_seen.load(Relaxed));
+        if used + need as u64 > RING as u64 {
+            self.wait_for_room(lock, writer, need);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&self, lock: &Lock<'_>, writer: &impl Writer, need: usize) {
+        let control = self.control();
+        loop {
+            // Acquire: pairs with the Release in `acknowledge`; what was there has been read.
+            let acked = control.arbiter.acked.load(Acquire);
+            control.producer.acked_seen.store(acked, Relaxed);
+            if control.producer.tail.load(Relaxed).wrapping_sub(acked) + need as u64 <= RING as u64 {
+                return;
+            }
+            lock.release();
+            self.notify(writer);
+            control.rare.room_waiters.fetch_add(1, Relaxed);
+            let seen = control.rare.room.load(Relaxed);
+            // Heavy: pairs with the light barrier in `acknowledge`.
+            self.barrier.heavy();
+            if control.arbiter.acked.load(Acquire) == acked {
+                futex::wait(&control.rare.room, seen, NAP);
+                writer.stalled();
+            }
+            control.rare.room_waiters.fetch_sub(1, Relaxed);
+            self.acquire(lock, writer);
+        }
+    }
+
+    #[inline(always)]
+    fn notify(&self, writer: &impl Writer) {
+        // The light barrier was passed in `release`, after the tail was moved: either we see the arbiter asleep,
+        // or it sees the tail.
+        let asleep = &self.control().rare.asleep;
+        if asleep.load(Relaxed) != 0 && asleep.swap(0, Relaxed) != 0 {
+            writer.ring_doorbell();
+        }
+    }
+
+    #[inline(always)]
+    fn store_bucket(&self, offset: u64, len: usize) -> &'a AtomicU64 {
+        if offset % 8 + len as u64 <= 8 {
+            &self.area.words[(offset / 8) as usize & (INDEX - 1)]
+        } else {
+            &self.area.lines[(offset / LINE) as usize & (INDEX - 1)]
+        }
+    }
+
+    #[inline(always)]
+    fn page_bucket(&self, offset: u64) -> &'a AtomicU64 {
+        &self.area.pages[(offset / PAGE) as usize & (PAGES - 1)]
+    }
+
+    /// Distance from a record at `tail` back to the newest pending one of its bucket, or, where that one is
+    /// `shadowed` by the new one, to the one before it. 0 when there is none.
+    #[inline(always)]
+    fn link(&self, bucket: &AtomicU64, tail: u64, shadowed: impl Fn(u64, u64) -> bool) -> u32 {
+        let entry = bucket.load(Relaxed);
+        // Not older than `acked_seen`: the ring still holds it.
+        let oldest = self.control().producer.acked_seen.load(Relaxed);
+        if entry == 0 || entry - 1 < oldest || entry > tail {
+            return 0;
+        }
+        let newest = entry - 1;
+        let distance = tail - newest;
+        let head = self.word(newest).load(Relaxed);
+        if shadowed(head, self.word(newest + 1).load(Relaxed)) {
+            let prev = head >> 32;
+            return if prev == 0 || newest - oldest < prev { 0 } else { (distance + prev) as u32 };
+        }
+        distance as u32
+    }
+
+    /// Copies whole records from `from` on to `out`, at most `limit` words. Returns the position after the last.
+    /// Only the arbiter calls this. The copy is checked, not the ring, which others may change meanwhile.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the ring holds what makes no sense.
+    pub fn drain(&self, from: u64, limit: usize, out: &mut Vec<u8>) -> Result<u64, Malformed> {
+        // Acquire: pairs with the Release in `advance`.
+        let tail = self.control().producer.tail.load(Acquire);
+        let available = tail.wrapping_sub(from);
+        if available > RING as u64 {
+            return Err(Malformed { header: tail, place: from });
+        }
+        let count = (available as usize).min(limit.max(LONGEST));
+        let start = out.len();
+        out.reserve(count * 8);
+        for position in from..from + count as u64 {
+            out.extend_from_slice(&self.word(position).load(Relaxed).to_le_bytes());
+        }
+        let mut whole = 0;
+        for record in records(&out[start..]) {
+            match record {
+                Ok(record) => whole += record.words,
+                // Cut off by the limit, unless nothing at all was whole.
+                Err(malformed) => {
+                    let at = whole;
+                    let (head, place) = (self.word(from + at as u64), self.word(from + at as u64 + 1));
+                    let cut = count < available as usize
+                        && shape(head.load(Relaxed), place.load(Relaxed)).is_some_and(|(.., words, _)| words > count - at);
+                    if !cut || at == 0 {
+                        return Err(malformed);
+                    }
+                    break;
+                }
+            }
+        }
+        out.truncate(start + whole * 8);
+        Ok(from + whole as u64)
+    }
+
+    /// Is there anything after `from`?
+    #[inline]
+    pub fn has_news(&self, from: u64) -> bool {
+        self.control().producer.tail.load(Acquire) != from
+    }
+
+    /// Notes that own records up to `to` have their place in the order. Only the arbiter calls this.
+    pub fn acknowledge(&self, to: u64) {
+        let control = self.control();
+        // Release: pairs with the Acquire in `wait_for_room`.
+        control.arbiter.acked.store(to, Release);
+        self.barrier.light();
+        if control.rare.room_waiters.load(Relaxed) != 0 {
+            control.rare.room.fetch_add(1, Relaxed);
+            futex::wake(&control.rare.room, u32::MAX >> 1);
+        }
+    }
+
+    /// Of the bytes of the line at `offset` that `needed` selects, those under own pending stores. The caller holds
+    /// the lock.
+    pub fn covered(&self, offset: u64, needed: u64) -> u64 {
+        let producer = &self.control().producer;
+        let tail = producer.tail.load(Relaxed);
+        let acked = self.control().arbiter.acked.load(Relaxed);
+        if tail == acked {
+            return 0;
+        }
+        let line = offset - offset % LINE;
+        let mut mask = self.walk(&self.area.lines[(line / LINE) as usize & (INDEX - 1)], tail, acked, line, needed);
+        for word in 0..8 {
+            let wanted = needed & (0xff << (word * 8)) & !mask;
+            if wanted != 0 {
+                let at = (line / 8 + word) as usize & (INDEX - 1);
+                mask |= self.walk(&self.area.words[at], tail, acked, line, wanted);
+            }
+        }
+        if needed & !mask != 0 {
+            mask |= self.walk(self.page_bucket(line), tail, acked, line, needed & !mask);
+        }
+        mask & needed
+    }
+
+    /// Follows one chain. Ends, whatever the ring holds: positions only fall, and stay within `[acked, tail)`.
+    fn walk(&self, bucket: &AtomicU64, tail: u64, acked: u64, line: u64, needed: u64) -> u64 {
+        let mut mask = 0;
+        let entry = bucket.load(Relaxed);
+        if entry == 0 || entry > tail {
+            return 0;
+        }
+        let mut position = entry - 1;
+        while position >= acked {
+            let head = self.word(position).load(Relaxed);
+            let place = self.word(position + 1).load(Relaxed);
+            match shape(head, place) {
+                Some((Kind::Store, _, _, len)) if place / LINE == line / LINE => mask |= in_line(place, len),
+                Some((Kind::Bulk, flags, _, _)) if place <= line => {
+                    let (at, count) = ((line - place) / LINE, head >> 16 & 0xffff);
+                    if at < count && flags & MASKED == 0 {
+                        mask = u64::MAX;
+                    } else if at < count {
+                        mask |= self.word(position + HEADER_WORDS as u64 + at).load(Relaxed);
+                    }
+                }
+                _ => {}
+            }
+            let prev = head >> 32;
+            if needed & !mask == 0 || prev == 0 || prev > position {
+                break;
+            }
+            position -= prev;
+        }
+        mask
+    }
+
+    /// Completes the operation that a dead holder of the lock had begun. The caller, the arbiter, has seized the
+    /// lock. `allowed` says whether bytes may be stored there.
+    pub fn recover(&self, memory: &impl Memory, allowed: impl Fn(u64, u64) -> bool) {
+        let producer = &self.control().producer;
+        let tail = producer.tail.load(Relaxed);
+        if producer.intent.load(Acquire) != tail + 1 {
+            return;
+        }
+        let mut bytes = Vec::with_capacity(LONGEST * 8);
+        for at in 0..LONGEST as u64 {
+            bytes.extend_from_slice(&self.word(tail + at).load(Relaxed).to_le_bytes());
+        }
+        let Ok(record) = Record::parse(&bytes) else { return };
+        let inside = record.extent().is_some_and(|(offset, len)| allowed(offset, len));
+        match record.kind {
+            Kind::Store if inside => {
+                self.store_bucket(record.place, record.payload.len()).store(tail + 1, Relaxed);
+                memory.write(record.place, record.payload);
+            }
+            Kind::Bulk if inside => {
+                self.page_bucket(record.place).store(tail + 1, Relaxed);
+                for (offset, mask, line) in record.lines() {
+                    memory.write_masked(offset, line, mask);
+                }
+            }
+            _ => return,
+        }
+        self.advance(tail, record.words);
+    }
+}
+
+/// The bytes of a line that `len` bytes at `offset` cover, as a mask.
+#[inline(always)]
+pub fn in_line(offset: u64, len: usize) -> u64 {
+    let ones = if len >= 64 { u64::MAX } else { (1 << len) - 1 };
+    ones << (offset % LINE)
+}

@@ -1,0 +1,4 @@
+//! Distributed shared memory.
+pub mod place;
+pub mod typed;
+pub use dsm_macros::shared;

@@ -1,0 +1,26 @@
+//! Typed handles: what a program reads and writes shared memory through.
+//!
+//! A handle ([`Shared`], [`Slice`], [`Atomic`]) is an address with a type, as cheap to copy as a pointer. It
+//! never makes a `&T` or `&mut T` to shared memory, because another process may change those bytes at any
+//! time; values are copied in and out instead. Getters are plain loads; setters store through the library's
+//! own mapping and record what they stored, without a trap.
+//!
+//! What may be shared is said by [`SharedType`], which [`#[dsm::shared]`](macro@crate::shared) implements for
+//! structs. Two programs agree on a type by its [`Layout`].
+
+mod array;
+mod atomic;
+mod description;
+mod layout;
+#[doc(hidden)]
+pub mod private;
+mod scalar;
+mod shared;
+mod slice;
+
+pub use atomic::Atomic;
+pub use description::{FieldDesc, first_difference};
+pub use layout::{Field, Kind, Layout};
+pub use scalar::{Integer, Scalar};
+pub use shared::{Shared, SharedType, Unstructured};
+pub use slice::{IntoIter, Slice};

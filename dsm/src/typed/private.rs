@@ -1,0 +1,92 @@
+//! What the code that `#[dsm::shared]` writes calls. Not for anyone else: it may change at any time.
+
+pub use super::layout::{Field, Layout};
+pub use super::{Atomic, Shared, SharedType, Slice};
+
+/// The handle of the field of type `F` that starts `OFFSET` bytes into an `S`.
+///
+/// Safe for any numbers, because those that do not fit do not compile: see `Shared::part`.
+#[inline]
+#[must_use]
+pub fn field<S: SharedType, F: SharedType, const OFFSET: usize>(of: Shared<'_, S>) -> Shared<'_, F> {
+    of.part::<F, OFFSET>()
+}
+
+/// The layout of struct `S`.
+#[must_use]
+pub const fn structure<S: SharedType>(name: &'static str, fields: &'static [Field]) -> Layout {
+    Layout::structure(name, size_of::<S>(), align_of::<S>(), fields)
+}
+
+/// Fails the build, at the place of the caller, if there is a gap between the end of `field` and what follows it.
+#[track_caller]
+pub const fn assert_no_padding(field: &str, end: usize, next: usize) {
+    if end == next {
+        return;
+    }
+    let text = Text::new()
+        .number(next - end)
+        .text(if next - end == 1 { " padding byte after `" } else { " padding bytes after `" })
+        .text(field)
+        .text("`: shared memory has none, because nobody stores them; fill the gap by a field `_pad: [u8; ")
+        .number(next - end)
+        .text("]`, or put larger fields first");
+    panic!("{}", text.as_str())
+}
+
+/// A message that the compiler puts together: `panic!` in a constant takes a finished text only.
+struct Text {
+    bytes: [u8; 512],
+    len: usize,
+}
+
+impl Text {
+    const fn new() -> Self {
+        Self { bytes: [0; 512], len: 0 }
+    }
+
+    /// Appends as much of `text` as there is room for.
+    const fn text(mut self, text: &str) -> Self {
+        let mut index = 0;
+        while index < text.len() && self.len < self.bytes.len() {
+            self.bytes[self.len] = text.as_bytes()[index];
+            self.len += 1;
+            index += 1;
+        }
+        self
+    }
+
+    const fn number(self, number: usize) -> Self {
+        const DIGITS: &str = "0123456789";
+        let more = if number >= 10 { self.number(number / 10) } else { self };
+        more.text(DIGITS.split_at(number % 10).1.split_at(1).0)
+    }
+
+    const fn as_str(&self) -> &str {
+        match str::from_utf8(self.bytes.split_at(self.len).0) {
+            Ok(text) => text,
+            Err(_) => "padding bytes in a shared struct",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_put_together() {
+        assert_eq!(Text::new().number(0).text(" of ").number(1050).as_str(), "0 of 1050");
+    }
+
+    #[test]
+    fn texts_that_are_too_long_are_cut() {
+        assert_eq!(Text::new().text(&"x".repeat(600)).as_str().len(), 512);
+    }
+
+    #[test]
+    #[should_panic(expected = "3 padding bytes after `flag`")]
+    fn gaps_are_counted() {
+        assert_no_padding("flag", 1, 4);
+    }
+}
