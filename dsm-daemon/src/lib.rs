@@ -1,0 +1,68 @@
+//! The trio behind dsm, over sockets: the directory daemon, the session server and the host's arbiter.
+//!
+//! All three are parts of one [`node::Node`]: a single-threaded event loop around the state machines of `dsm-core`.
+//! Which parts a node has is configuration, so that the embedded default can run all of them in one process, where an
+//! arbiter beside its server talks to it through memory.
+
+pub mod arbiter;
+pub mod auth;
+pub mod client;
+pub mod config;
+pub mod directory;
+pub mod link;
+pub mod node;
+pub mod pace;
+pub mod role;
+pub mod runtime;
+pub mod server;
+pub mod spawn;
+
+/// What can go wrong when a role starts or runs; one line for people.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Arguments or environment.
+    #[error("{0}")]
+    Usage(String),
+    /// Somebody else's fault: not there, or not reachable.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Another program has the address.
+    #[error("{0} is in use by another program: choose another address, or end what listens there")]
+    InUse(std::net::SocketAddr),
+    /// Not allowed.
+    #[error("{0}")]
+    Permission(String),
+    /// The system refused.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A request was refused.
+    #[error("{}", .0.text)]
+    Refused(dsm_core::wire::control::Refusal),
+}
+
+/// Result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Exit status for a command that ends with this error (sysexits).
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Unavailable(_) | Self::InUse(_) => 69,
+            Self::Permission(_) => 77,
+            Self::System { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => 77,
+            Self::System { .. } | Self::Refused(_) => 1,
+        }
+    }
+
+    pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |error| Self::System { what, error }
+    }
+}

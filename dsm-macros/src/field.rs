@@ -35,7 +35,7 @@ pub(crate) fn classify(ty: &Type) -> Result<FieldKind, (&Type, Refusal)> {
             classify(&array.elem)?;
             if literal(&array.len) == Some(0) {
                 let message = "an array of no elements cannot be shared: it has no bytes; leave the field out";
-                return Err((ty, Refusal { message: message.to_owned(), is_copy: true }));
+                return Err((ty, Refusal { message: message.to_owned(), is_harmless: true }));
             }
             Ok(FieldKind::Array)
         }

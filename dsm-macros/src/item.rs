@@ -27,8 +27,6 @@ pub(crate) struct SharedStruct {
     /// Whether nothing was found that makes the struct useless to the rest of the program. If so, what can be written
     /// is written, so that no other errors follow from those that were reported.
     pub(crate) is_usable: bool,
-    /// Whether the padding is known already, and reported.
-    pub(crate) is_padding_known: bool,
 }
 
 /// A field of it.
@@ -68,23 +66,29 @@ pub(crate) fn check(item: Item, errors: &mut Vec<Error>) -> Option<SharedStruct>
         missing_derives: missing_derives(&item.attrs),
         needs_repr: true,
         is_usable: true,
-        is_padding_known: false,
         fields: Vec::new(),
         item,
     };
     for attribute in &shared.item.attrs {
-        if attribute.path().segments.last().is_some_and(|last| last.ident == "shared") {
+        if is_shared(attribute.path()) {
             errors.push(Error::new_spanned(attribute, "`#[dsm::shared]` is given twice"));
             shared.is_usable = false;
         }
     }
-    let has_align = check_repr(&mut shared, errors);
+    let is_plain = check_repr(&mut shared, errors);
     check_fields(&mut shared, errors);
-    if !has_align {
-        check_padding(&mut shared, errors);
+    if is_plain {
+        check_padding(&shared, errors);
     }
     check_names(&mut shared, errors);
     Some(shared)
+}
+
+/// Whether this is the path of the attribute itself: `shared` or `dsm::shared`.
+fn is_shared(path: &Path) -> bool {
+    let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    matches!(names[..], ["shared"] | ["dsm", "shared"])
 }
 
 fn not_a_struct(item: &Item) -> Error {
@@ -93,14 +97,15 @@ fn not_a_struct(item: &Item) -> Error {
         Item::Enum(item) => Error::new(
             item.enum_token.span,
             format!(
-                "{only}: any bytes may be stored by another process, and not all make a variant of an enum; share a number, and match on it"
+                "{only}: any bytes may be stored by another process, and not all make a variant of an enum; \
+                 share a number, and match on it"
             ),
         ),
         Item::Union(item) => Error::new(
             item.union_token.span,
             format!("{only}: use one struct for each reading of a union, or an array of bytes"),
         ),
-        Item::Fn(item) => Error::new_spanned(&item.sig.fn_token, only),
+        Item::Fn(item) => Error::new(item.sig.fn_token.span, only),
         Item::Impl(item) => Error::new(item.impl_token.span, format!("{only}: put it on the struct itself")),
         Item::Mod(item) => Error::new(item.mod_token.span, format!("{only}: put it on each struct in the module")),
         Item::Static(item) => Error::new(
@@ -124,7 +129,9 @@ fn check_shape(item: &ItemStruct, errors: &mut Vec<Error>) -> bool {
             fields.paren_token.span.join(),
             "a tuple struct cannot be shared: accessors are named after the fields; give the fields names",
         )),
-        Fields::Unit => errors.push(Error::new_spanned(&item.ident, "a struct without fields cannot be shared: it has no bytes")),
+        Fields::Unit => {
+            errors.push(Error::new_spanned(&item.ident, "a struct without fields cannot be shared: it has no bytes"))
+        }
         Fields::Named(fields) if fields.named.is_empty() => errors.push(Error::new(
             fields.brace_token.span.join(),
             "a struct without fields cannot be shared: it has no bytes",
@@ -163,9 +170,9 @@ fn missing_derives(attributes: &[Attribute]) -> Vec<&'static str> {
     ["Clone", "Copy"].into_iter().filter(|name| !derived(name)).collect()
 }
 
-/// Checks `#[repr(...)]`, and says whether it changes the alignment.
+/// Checks `#[repr(...)]`, and says whether it leaves every field where `repr(C)` alone would put it.
 fn check_repr(shared: &mut SharedStruct, errors: &mut Vec<Error>) -> bool {
-    let mut has_align = false;
+    let mut is_plain = true;
     for attribute in shared.item.attrs.iter().filter(|attribute| attribute.path().is_ident("repr")) {
         let Ok(reprs) = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated) else {
             continue; // The compiler says what is wrong with it.
@@ -174,19 +181,23 @@ fn check_repr(shared: &mut SharedStruct, errors: &mut Vec<Error>) -> bool {
             if repr.path().is_ident("C") {
                 shared.needs_repr = false;
             } else if repr.path().is_ident("align") {
-                has_align = true;
+                is_plain = false;
             } else if repr.path().is_ident("packed") {
-                shared.is_usable = false;
-                let message = "a shared struct cannot be packed: only aligned fields are stored without tearing; `#[dsm::shared]` makes sure that there is no padding";
+                (shared.is_usable, is_plain) = (false, false);
+                let message = "a shared struct cannot be packed: only aligned fields are stored without tearing; \
+                 `#[dsm::shared]` makes sure that there is no padding";
                 errors.push(Error::new_spanned(repr, message));
             } else {
                 shared.is_usable = false;
-                let message = format!("a shared struct is `repr(C)`, which `#[dsm::shared]` adds; `{}` contradicts it", text(&repr));
+                let message = format!(
+                    "a shared struct is `repr(C)`, which `#[dsm::shared]` adds; `{}` contradicts it",
+                    text(&repr)
+                );
                 errors.push(Error::new_spanned(repr, message));
             }
         }
     }
-    has_align
+    is_plain
 }
 
 fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
@@ -200,7 +211,7 @@ fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
         }
         let kind = field::classify(&field.ty).unwrap_or_else(|(ty, refusal)| {
             errors.push(Error::new_spanned(ty, refusal.message));
-            shared.is_usable &= refusal.is_copy;
+            shared.is_usable &= refusal.is_harmless;
             FieldKind::Refused
         });
         shared.fields.push(SharedField { kind, accessors: Vec::new() });
@@ -208,7 +219,7 @@ fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
 }
 
 /// Reports padding, if the extents of all fields are known.
-fn check_padding(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
+fn check_padding(shared: &SharedStruct, errors: &mut Vec<Error>) {
     let extents: Option<Vec<_>> = shared.item.fields.iter().map(|field| field::extent(&field.ty)).collect();
     let Some(extents) = extents else { return };
     for (index, gap) in field::padding(&extents) {
@@ -218,11 +229,11 @@ fn check_padding(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
         errors.push(Error::new_spanned(
             name,
             format!(
-                "{gap} padding {bytes} after `{}`: shared memory has none, because nobody stores them; fill the gap by a field `_pad: [u8; {gap}]`, or put larger fields first",
+                "{gap} padding {bytes} after `{}`: shared memory has none, because nobody stores them; \
+                 fill the gap by a field `_pad: [u8; {gap}]`, or put larger fields first",
                 name.unraw()
             ),
         ));
-        shared.is_padding_known = true;
     }
 }
 
@@ -252,11 +263,17 @@ fn check_names(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
                     // The getter of one field is the setter of another.
                     Accessor::Get => (
                         find(&shared.item, other_field),
-                        format!("field `{key}` collides with the accessor `{key}` of field `{field_name}`; give it another name"),
+                        format!(
+                            "field `{key}` collides with the accessor `{key}` of field `{field_name}`; \
+                             give it another name"
+                        ),
                     ),
                     _ => (
                         field_ident,
-                        format!("field `{field_name}` and field `{other_field}` both have an accessor `{key}`; give one another name"),
+                        format!(
+                            "field `{field_name}` and field `{other_field}` both have an accessor `{key}`; \
+                             give one another name"
+                        ),
                     ),
                 };
                 errors.push(Error::new_spanned(span, message));
@@ -270,11 +287,15 @@ fn check_names(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
 
 fn hidden_by(name: &str) -> Option<String> {
     if HANDLE_METHODS.contains(&name) {
-        return Some(format!("a field cannot be called `{name}`: the handle has a method of that name, which would hide the accessor"));
+        return Some(format!(
+            "a field cannot be called `{name}`: the handle has a method of that name, which would hide the accessor"
+        ));
     }
     let is_hidden = PRELUDE_METHODS.contains(&name);
     is_hidden.then(|| {
-        format!("a field cannot be called `{name}`: every type has a method of that name, which would hide the accessor")
+        format!(
+            "a field cannot be called `{name}`: every type has a method of that name, which would hide the accessor"
+        )
     })
 }
 
@@ -308,3 +329,83 @@ impl Accessor {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    /// The names of all accessors, and what was found to be wrong.
+    fn checked(item: Item) -> (Vec<String>, Vec<String>) {
+        let mut errors = Vec::new();
+        let shared = check(item, &mut errors);
+        let accessors = shared.iter().flat_map(|shared| &shared.fields).flat_map(|field| &field.accessors);
+        (accessors.map(|(_, name)| name.to_string()).collect(), errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn accessors_suit_the_field() {
+        let (accessors, errors) = checked(parse_quote! {
+            struct Board { r#type: u32, speed: f32, scores: [u64; 3], pos: Pos, _pad: u64 }
+        });
+        assert_eq!(errors, [] as [&str; 0]);
+        let expected = "r#type set_type type_ref type_atomic speed set_speed speed_ref \
+                        scores set_scores scores_ref pos set_pos pos_ref";
+        assert_eq!(accessors, expected.split_whitespace().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn collisions_are_found_and_the_first_accessor_stays() {
+        let (accessors, errors) = checked(parse_quote! { struct Board { x: u32, set_x: f32, y: u32, y_ref: u32 } });
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors[0].contains("field `set_x` collides with the accessor `set_x` of field `x`"));
+        assert!(errors[1].contains("field `y_ref` collides with the accessor `y_ref` of field `y`"));
+        for name in ["set_x", "y_ref"] {
+            assert_eq!(accessors.iter().filter(|accessor| *accessor == name).count(), 1);
+        }
+    }
+
+    #[test]
+    fn two_derived_accessors_can_collide() {
+        let (_, errors) = checked(parse_quote! { struct Board { set_x: u32, x_atomic: u32, x: f32 } });
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors[0].contains("field `set_x` collides with the accessor `set_x` of field `x`"));
+        assert!(errors[1].contains("field `set_x` and field `x_atomic` both have an accessor `set_x_atomic`"));
+    }
+
+    #[test]
+    fn hidden_names_are_found() {
+        for name in HANDLE_METHODS.iter().chain(PRELUDE_METHODS) {
+            let name = Ident::new(name, proc_macro2::Span::call_site());
+            let (_, errors) = checked(parse_quote! { struct Board { #name: u32 } });
+            assert!(errors[0].contains("would hide the accessor"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn derives_are_seen_under_any_path() {
+        let derives = |item: ItemStruct| missing_derives(&item.attrs);
+        assert_eq!(derives(parse_quote! { struct A { x: u8 } }), ["Clone", "Copy"]);
+        assert_eq!(derives(parse_quote! { #[derive(Debug, Clone)] #[derive(Eq)] struct A { x: u8 } }), ["Copy"]);
+        assert_eq!(
+            derives(parse_quote! { #[derive(core::marker::Copy, ::std::clone::Clone)] struct A { x: u8 } }),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        let (_, errors) = checked(parse_quote! {
+            #[repr(packed)]
+            struct Board { a: bool, #[cfg(x)] b: u32, load: u32, c: Vec<u8>, d: [usize; 3] }
+        });
+        assert_eq!(errors.len(), 6, "{errors:?}");
+    }
+
+    #[test]
+    fn the_compilers_own_alignment_is_left_to_it() {
+        let (_, errors) = checked(parse_quote! { #[repr(C, align(16))] struct Board { a: u8, b: u32 } });
+        assert_eq!(errors, [] as [&str; 0]);
+        let (_, errors) = checked(parse_quote! { #[repr(C)] struct Board { a: u8, b: u32 } });
+        assert!(errors[0].starts_with("3 padding bytes after `a`"), "{errors:?}");
+    }
+}

@@ -5,6 +5,8 @@ use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Error, Ident, LitStr, Path, Token, parse_quote};
 
+const THERE_ARE: &str = "there are `protocol = \"replicated\"` and `crate = path`";
+
 /// What was asked for, with defaults for what was not.
 pub(crate) struct Options {
     /// Where the crate `dsm` is.
@@ -19,6 +21,10 @@ pub(crate) fn parse(tokens: TokenStream, errors: &mut Vec<Error>) -> Options {
         while !input.is_empty() {
             let key = input.call(Ident::parse_any)?;
             match key.to_string().as_str() {
+                "crate" | "protocol" if !input.peek(Token![=]) => {
+                    errors.push(Error::new(key.span(), format!("option `{key}` needs a value: {THERE_ARE}")));
+                    skip_to_comma(input);
+                }
                 "crate" => {
                     input.parse::<Token![=]>()?;
                     let path = input.call(Path::parse_mod_style)?;
@@ -31,9 +37,7 @@ pub(crate) fn parse(tokens: TokenStream, errors: &mut Vec<Error>) -> Options {
                     set(&mut protocol, name, &key, errors);
                 }
                 other => {
-                    let message =
-                        format!("unknown option `{other}`: there are `protocol = \"replicated\"` and `crate = path`");
-                    errors.push(Error::new(key.span(), message));
+                    errors.push(Error::new(key.span(), format!("unknown option `{other}`: {THERE_ARE}")));
                     skip_to_comma(input);
                 }
             }
@@ -103,5 +107,8 @@ mod tests {
         assert!(errors[1].contains("unknown protocol `paged`"));
         assert!(errors[2].contains("unknown option `fast`"));
         assert!(errors[3].contains("`crate` is given twice"));
+        let (krate, errors) = parsed(quote!(crate, protocol, crate = a));
+        assert_eq!((krate.as_str(), errors.len()), ("a", 2), "{errors:?}");
+        assert!(errors[0].contains("`crate` needs a value"));
     }
 }

@@ -6,12 +6,13 @@ use syn::{GenericArgument, Ident, PathArguments, PathSegment, Type};
 pub(crate) struct Refusal {
     /// What to say.
     pub(crate) message: String,
-    /// Whether values of the type can be copied, so that everything else about the struct can still be made.
-    pub(crate) is_copy: bool,
+    /// Whether a struct that contains it can still get its trait and accessors, so that the rest of the program makes
+    /// sense to the compiler: it can be copied and sent.
+    pub(crate) is_harmless: bool,
 }
 
-fn refuse(message: impl Into<String>, is_copy: bool) -> Option<Refusal> {
-    Some(Refusal { message: message.into(), is_copy })
+fn refuse(message: impl Into<String>, is_harmless: bool) -> Option<Refusal> {
+    Some(Refusal { message: message.into(), is_harmless })
 }
 
 /// Why `ty` cannot be shared, as far as this can be told from how it is written.
@@ -19,26 +20,31 @@ pub(crate) fn of_type(ty: &Type) -> Option<Refusal> {
     match ty {
         Type::Path(path) => of_segment(path.path.segments.last()?),
         Type::Reference(reference) => refuse(
-            "a reference cannot be shared: it means something only in the process that made it; share the value itself, or its index in a shared array",
+            "a reference cannot be shared: it means something only in the process that made it; \
+             share the value itself, or its index in a shared array",
             reference.mutability.is_none(),
         ),
         Type::Ptr(_) => refuse(
-            "a pointer cannot be shared: it means something only in the process that made it; share an index or an offset",
-            true,
+            "a pointer cannot be shared: it means something only in the process that made it; \
+             share an index or an offset",
+            false,
         ),
         Type::FnPtr(_) => refuse(
-            "a function pointer cannot be shared: functions have other addresses in other processes; share a number that says which to call",
+            "a function pointer cannot be shared: functions have other addresses in other processes; \
+             share a number that says which to call",
             true,
         ),
         Type::Tuple(tuple) if tuple.elems.is_empty() => {
             refuse("`()` cannot be shared: it has no bytes; leave the field out", true)
         }
         Type::Tuple(_) => refuse(
-            "a tuple cannot be shared: the order of its bytes is the compiler's choice; declare a struct with `#[dsm::shared]`",
+            "a tuple cannot be shared: the order of its bytes is the compiler's choice; \
+             declare a struct with `#[dsm::shared]`",
             false,
         ),
         Type::Slice(_) => refuse(
-            "a slice cannot be shared in a struct: its length is not known; use an array such as `[u64; 64]`, or `session.array`",
+            "a slice cannot be shared in a struct: its length is not known; \
+             use an array such as `[u64; 64]`, or `session.array`",
             false,
         ),
         Type::TraitObject(_) | Type::ImplTrait(_) => refuse(
@@ -67,16 +73,23 @@ fn of_segment(segment: &PathSegment) -> Option<Refusal> {
             true,
         ),
         ("char", false) => refuse(
-            "`char` cannot be shared: any bytes may be stored by another process, and not all make a `char`; use `u32` and `char::from_u32`",
+            "`char` cannot be shared: any bytes may be stored by another process, and not all make a `char`; \
+             use `u32` and `char::from_u32`",
             true,
         ),
         ("str", false) => refuse("`str` cannot be shared: use an array of bytes such as `[u8; 32]`", false),
         ("String" | "PathBuf" | "OsString" | "CString", false) => refuse(
-            format!("`{name}` cannot be shared: its text is in memory of one process; use an array of bytes such as `[u8; 32]`"),
+            format!(
+                "`{name}` cannot be shared: its text is in memory of one process; \
+                 use an array of bytes such as `[u8; 32]`"
+            ),
             false,
         ),
         ("Vec" | "VecDeque" | "BinaryHeap" | "LinkedList", true) => refuse(
-            format!("`{name}` cannot be shared: its elements are in memory of one process; use an array such as `[{parameter}; 64]`, or `session.array`"),
+            format!(
+                "`{name}` cannot be shared: its elements are in memory of one process; \
+                 use an array such as `[{parameter}; 64]`, or `session.array`"
+            ),
             false,
         ),
         ("HashMap" | "HashSet" | "BTreeMap" | "BTreeSet", true) => refuse(
@@ -88,26 +101,39 @@ fn of_segment(segment: &PathSegment) -> Option<Refusal> {
             false,
         ),
         ("Rc" | "Arc" | "Weak", true) => refuse(
-            format!("`{name}` cannot be shared: it counts owners in one process, and a shared value needs none; share the value itself, `{parameter}`"),
+            format!(
+                "`{name}` cannot be shared: it counts owners in one process, and a shared value needs none; \
+                 share the value itself, `{parameter}`"
+            ),
             false,
         ),
         ("Cell" | "RefCell" | "UnsafeCell" | "OnceCell", true) => refuse(
-            format!("`{name}` is not needed: a shared field can always be set, by its `set_` accessor; share the value itself, `{parameter}`"),
+            format!(
+                "`{name}` is not needed: a shared field can always be set, by its `set_` accessor; \
+                 share the value itself, `{parameter}`"
+            ),
             false,
         ),
         ("Mutex" | "RwLock" | "OnceLock", true) => refuse(
-            format!("`{name}` cannot be shared: it locks the threads of one process; guard the data with `session.semaphore` and share the value itself, `{parameter}`"),
+            format!(
+                "`{name}` cannot be shared: it locks the threads of one process; \
+                 guard the data with `session.semaphore` and share the value itself, `{parameter}`"
+            ),
             false,
         ),
         ("Option" | "Result", true) => refuse(
-            format!("`{name}` cannot be shared: any bytes may be stored by another process, and not all make one of its variants; use a value that stands for none, or a `u8` beside it"),
+            format!(
+                "`{name}` cannot be shared: any bytes may be stored by another process, and not all make one of its \
+                 variants; use a value that stands for none, or a `u8` beside it"
+            ),
             false,
         ),
         ("NonNull", true) => refuse(
-            "a pointer cannot be shared: it means something only in the process that made it; share an index or an offset",
-            true,
+            "a pointer cannot be shared: it means something only in the process that made it; \
+             share an index or an offset",
+            false,
         ),
-        ("PhantomData", true) => refuse("`PhantomData` cannot be shared: it has no bytes; leave the field out", true),
+        ("PhantomData", true) => refuse("`PhantomData` cannot be shared: it has no bytes; leave the field out", false),
         _ => of_numbers(&segment.ident, &name),
     }
 }
@@ -130,7 +156,10 @@ fn of_numbers(ident: &Ident, name: &str) -> Option<Refusal> {
     };
     if let Some(number) = name.strip_prefix("Atomic").and_then(plain) {
         return refuse(
-            format!("`{ident}` is not needed: use `{number}`, and its `_atomic()` accessor for operations that are atomic on all hosts"),
+            format!(
+                "`{ident}` is not needed: use `{number}`, and its `_atomic()` accessor for operations that are atomic \
+                 on all hosts"
+            ),
             false,
         );
     }

@@ -1,4 +1,83 @@
-//! Distributed shared memory.
-pub mod place;
+//! Distributed shared memory: programs on several hosts map one memory.
+//!
+//! ```no_run
+//! use dsm::prelude::*;
+//!
+//! #[dsm::shared]
+//! pub struct Board {
+//!     pub turn: u32,
+//!     pub phase: u32,
+//!     pub scores: [u64; 64],
+//! }
+//!
+//! fn main() -> dsm::Result<()> {
+//!     let session = Session::join("game")?; // starts what is not running yet
+//!     let board = session.open::<Board>("board")?; // attached, or created as zeros
+//!     let sem = session.semaphore("turns", 1)?;
+//!     {
+//!         let _g = sem.lock()?; // whoever had it before: their stores are here
+//!         board.set_turn(board.turn() + 1);
+//!         board.scores().set(3, 42);
+//!     } // released in order, not waited for
+//!
+//!     let mut hole = board.hole()?; // bulk: plain `&mut Board`
+//!     hole.scores.iter_mut().for_each(|s| *s += 1);
+//!     hole.fill()?; // what changed is on its way
+//!
+//!     board.phase_atomic().fetch_add(1, SeqCst); // one place in the order, cluster-wide
+//!     session.barrier("end", session.size())?.wait()?;
+//!     unsafe { (*board.as_ptr()).turn = 7 }; // a plain store: trapped and captured
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What is promised
+//!
+//! Across hosts the memory behaves as x86-TSO does across processors, each host one store buffer: stores of one host
+//! are seen in their order, an aligned store of up to 16 bytes is never torn, a locked instruction is carried out at
+//! its place in one total order. Semaphores and barriers travel in that same order, so whoever acquires has
+//! everything that was written before the release. A bare `mfence` cannot be seen: use [`Session::fence`].
+//!
+//! # What happens when something dies
+//!
+//! A process: its semaphore units go back and the next owner is told; barriers it was a party of break for those who
+//! wait. A host: the same for all its processes; the other hosts go on. The server, or this host's arbiter: waits end
+//! with an error, and a store that can no longer be shared panics (or, where a plain store trapped, ends the
+//! process with one line on stderr) rather than being lost in silence.
+//!
+//! # System calls
+//!
+//! The kernel cannot be trapped: `read(2)` into shared memory fails with `EFAULT`. Use a hole
+//! ([`Shared::hole`](typed::Shared::hole), [`Session::raw_hole`]).
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+compile_error!("dsm captures stores by decoding x86-64 instructions under Linux signals; no other target is supported");
+
+mod barrier;
+mod connection;
+#[cfg(feature = "embedded")]
+mod embedded;
+mod error;
+mod fork;
+mod hole;
+mod place;
+pub mod prelude;
+mod raw_hole;
+mod region;
+mod semaphore;
+mod session;
+mod trap;
 pub mod typed;
+mod wait;
+
+pub use barrier::{Barrier, BarrierGuard, BarrierWaitResult};
+pub use dsm_core::control::Ended;
+pub use dsm_core::wire::control::{Listing, SessionStatus};
 pub use dsm_macros::shared;
+pub use error::{Error, Result};
+pub use hole::{Hole, ValueHole};
+pub use raw_hole::RawHole;
+pub use semaphore::{LockError, Semaphore, SemaphoreGuard};
+pub use session::{Builder, Session};
+#[doc(hidden)]
+pub use typed::private as __private;

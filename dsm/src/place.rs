@@ -1,52 +1,175 @@
-//! A place in the region: the one door through which everything typed reaches shared bytes.
+//! A place in a mapped session: the one door through which everything typed reaches shared bytes.
 
+use crate::region::Region;
+use crate::wait;
+use dsm_core::limits::LINE;
+use dsm_core::memory::{Mapped, Memory};
 use dsm_core::op::AtomicOp;
-use std::marker::PhantomData;
 
 /// An address in a mapped session, good for as long as the session is borrowed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Place<'s> {
-    address: usize,
-    _session: PhantomData<&'s ()>,
+    region: &'s Region,
+    offset: u64,
 }
 
 impl<'s> Place<'s> {
+    /// The place at `offset`.
+    pub(crate) fn new(region: &'s Region, offset: u64) -> Self {
+        Self { region, offset }
+    }
+
+    /// The session's mapping.
+    pub(crate) fn region(self) -> &'s Region {
+        self.region
+    }
+
+    /// Offset in the session.
+    #[inline]
+    #[must_use]
+    pub fn offset(self) -> u64 {
+        self.offset
+    }
+
     /// The place `bytes` further on.
     #[inline]
+    #[must_use]
     pub fn at(self, bytes: usize) -> Self {
-        Self { address: self.address + bytes, ..self }
+        Self { offset: self.offset + bytes as u64, ..self }
     }
 
     /// Pointer into the view: reading through it is native, storing through it traps.
     #[inline]
+    #[must_use]
     pub fn as_ptr(self) -> *mut u8 {
-        self.address as *mut u8
+        self.region.address(self.offset)
     }
 
     /// Stores one naturally aligned word of 1, 2, 4, 8 or 16 bytes: the direct door.
-    #[inline]
-    pub fn store_word<const N: usize>(self, _value: [u8; N]) {
-        todo!()
+    ///
+    /// # Panics
+    /// When the session has ended.
+    #[inline(always)]
+    pub fn store_word<const N: usize>(self, value: [u8; N]) {
+        const { assert!(matches!(N, 1 | 2 | 4 | 8 | 16)) }
+        if self.region.trap_only() {
+            return self.trap_store(&value);
+        }
+        self.region.store_in_line(self.offset, &value);
     }
 
     /// Stores any number of bytes; aligned 8-byte words in it are never torn.
-    pub fn store_bytes(self, _bytes: &[u8]) {
-        todo!()
+    ///
+    /// # Panics
+    /// When the session has ended.
+    pub fn store_bytes(self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.region.trap_only() {
+            return self.trap_store(bytes);
+        }
+        if self.offset % LINE + bytes.len() as u64 <= LINE {
+            self.region.store_in_line(self.offset, bytes);
+        } else {
+            self.region.store_bytes(self.offset, bytes);
+        }
+    }
+
+    /// Plain stores to the view.
+    #[cold]
+    fn trap_store(self, bytes: &[u8]) {
+        // SAFETY: the place lies in a mapped segment (a handle's contract). The view is read-only: each store traps
+        // and is carried out by the handler.
+        unsafe { Mapped::new(self.region.address(0)) }.write(self.offset, bytes);
     }
 
     /// Loads one naturally aligned word of 1, 2, 4, 8 or 16 bytes.
-    #[inline]
+    #[inline(always)]
+    #[must_use]
     pub fn load_word<const N: usize>(self) -> [u8; N] {
-        todo!()
+        const { assert!(matches!(N, 1 | 2 | 4 | 8 | 16)) }
+        let from = self.as_ptr();
+        let mut out = [0; N];
+        /// Loads one word with one instruction.
+        macro_rules! load {
+            ($word:ty) => {{
+                // SAFETY: mapped and aligned, by the contract of the handle that made this place; volatile, since
+                // others store to it at any time, and of machine width, so never torn.
+                let word = unsafe { from.cast::<$word>().read_volatile() };
+                out.copy_from_slice(&word.to_ne_bytes());
+            }};
+        }
+        match N {
+            1 => load!(u8),
+            2 => load!(u16),
+            4 => load!(u32),
+            8 => load!(u64),
+            _ => load_16(from, &mut out),
+        }
+        out
     }
 
     /// Loads any number of bytes; aligned 8-byte words in it are never torn.
-    pub fn load_bytes(self, _out: &mut [u8]) {
-        todo!()
+    pub fn load_bytes(self, out: &mut [u8]) {
+        self.region.read(self.offset, out);
     }
 
     /// Carries out an atomic operation at its place in the total order and returns the old value.
-    pub fn rmw(self, _op: AtomicOp) -> u128 {
-        todo!()
+    ///
+    /// # Panics
+    /// When the session has ended.
+    #[must_use]
+    pub fn rmw(self, op: AtomicOp) -> u128 {
+        if self.region.trap_only() && op.width < 16 {
+            return self.trap_rmw(op);
+        }
+        wait::atomic(self.region, self.offset, op)
+    }
+
+    /// The operation as a loop of locked compare-exchanges on the view.
+    #[cold]
+    fn trap_rmw(self, op: AtomicOp) -> u128 {
+        use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
+        /// One width.
+        macro_rules! exchange {
+            ($atomic:ty, $word:ty) => {{
+                // SAFETY: mapped and aligned, by the contract of the handle that made this place.
+                let cell = unsafe { <$atomic>::from_ptr(self.as_ptr().cast()) };
+                let mut old = cell.load(SeqCst);
+                loop {
+                    match cell.compare_exchange(old, op.apply(u128::from(old)) as $word, SeqCst, SeqCst) {
+                        Ok(old) => break u128::from(old),
+                        Err(found) => old = found,
+                    }
+                }
+            }};
+        }
+        match op.width {
+            1 => exchange!(AtomicU8, u8),
+            2 => exchange!(AtomicU16, u16),
+            4 => exchange!(AtomicU32, u32),
+            _ => exchange!(AtomicU64, u64),
+        }
+    }
+}
+
+/// Loads 16 aligned bytes with one instruction.
+#[inline(always)]
+fn load_16<const N: usize>(from: *mut u8, out: &mut [u8; N]) {
+    debug_assert!(N == 16);
+    // SAFETY: `from` is mapped and 16-byte aligned, `out` has 16 bytes (N is 16 here).
+    unsafe {
+        std::arch::asm!(
+            "movaps {t}, [{from}]", "movups [{out}], {t}",
+            t = out(xmm_reg) _, from = in(reg) from, out = in(reg) out.as_mut_ptr(),
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+impl std::fmt::Debug for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Place({:?} + {:#x})", self.region.name, self.offset)
     }
 }

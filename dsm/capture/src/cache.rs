@@ -93,8 +93,8 @@ pub(crate) fn find(rip: u64) -> Option<Held> {
         return None;
     }
     let held = Held { entry, index };
-    let same = entry.rip.load(Ordering::Relaxed) == rip
-        && held.site().code.stand_at(rip, usize::from(held.site().plan.len));
+    let same =
+        entry.rip.load(Ordering::Relaxed) == rip && held.site().code.stand_at(rip, usize::from(held.site().plan.len));
     same.then_some(held)
 }
 

@@ -85,8 +85,12 @@ pub(crate) fn decode_bytes(bytes: &[u8], rip: u64, amd: bool) -> (Instruction, D
 /// Has the decoder build its tables.
 pub(crate) fn warm() {
     // One instruction of each encoding: legacy, VEX, EVEX and XOP.
-    let samples: [&[u8]; 4] =
-        [&[0x48, 0x89, 0x08], &[0xc5, 0xfc, 0x11, 0x00], &[0x62, 0xf1, 0x7c, 0x48, 0x11, 0x00], &[0x8f, 0xe9, 0x78, 0xe1, 0xc0]];
+    let samples: [&[u8]; 4] = [
+        &[0x48, 0x89, 0x08],
+        &[0xc5, 0xfc, 0x11, 0x00],
+        &[0x62, 0xf1, 0x7c, 0x48, 0x11, 0x00],
+        &[0x8f, 0xe9, 0x78, 0xe1, 0xc0],
+    ];
     for sample in samples {
         let (instruction, _) = decode_bytes(sample, 0, false);
         assert_ne!(instruction.code(), Code::INVALID, "the decoder knows its own encodings");

@@ -1,1 +1,179 @@
-//! Capture.
+//! Carries out, somewhere else, an instruction that faulted because it stores to read-only memory.
+//!
+//! A region of shared memory is mapped read-only; a store to it raises SIGSEGV, and the handler calls [`carry_out`]
+//! with the registers of the interrupted program. The instruction is decoded, what it stores goes to a [`Sink`], and
+//! registers and flags become what the processor would have made them, so that the program goes on behind it.
+//!
+//! * Plain moves, string stores and stores to a stack are carried out in software, from the saved registers.
+//! * Everything else that writes memory is executed by the processor: a copy of the instruction, with its memory
+//!   operand moved to a private copy by the base of the GS segment.
+//! * A locked instruction becomes an [`AtomicOp`](dsm_core::op::AtomicOp), and is then executed in the same way on
+//!   the value that came back, so that flags and registers are the processor's.
+//!
+//! An instruction that cannot be carried out is [`Unsupported`]: never a wrong value.
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+compile_error!("dsm-capture decodes x86-64 instructions from Linux signal frames; there is no other version of it");
+
+mod cache;
+mod decode;
+mod execute;
+mod memory;
+mod plan;
+mod processor;
+#[cfg(feature = "selftest")]
+pub mod selftest;
+mod sys;
+
+use cache::Site;
+use decode::CodeBytes;
+use dsm_core::op::AtomicOp;
+use execute::Trap;
+use execute::machine::Machine;
+use plan::Writes;
+use processor::Processor;
+use std::fmt;
+use std::sync::OnceLock;
+
+/// Who receives what a trapped instruction does to the region.
+///
+/// All three are called inside the signal handler.
+pub trait Sink {
+    /// Are all of these bytes inside one or more writable mapped segments of the region?
+    fn writable(&self, address: usize, len: usize) -> bool;
+
+    /// One store of `bytes` (one or more) at `address` of the view. It is visible in the view when this returns.
+    /// One call for each store of the architecture (64 bytes for a whole ZMM register); string instructions make
+    /// calls of up to 4096 bytes.
+    fn store(&mut self, address: usize, bytes: &[u8]);
+
+    /// A locked read-modify-write, at its place in the total order. Returns the old value, zero-extended. May block.
+    fn atomic(&mut self, address: usize, op: AtomicOp) -> u128;
+}
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// The program can go on. (Behind the instruction, or at it again when the processor has to do the rest of it.)
+    Done,
+    /// The instruction does not write the region at the faulting address, or it may not: a genuine fault, for
+    /// whoever handled the signal before. Nothing was changed.
+    NotOurs,
+}
+
+/// An instruction that writes the region and cannot be carried out.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Unsupported {
+    /// Where it stands.
+    pub address: u64,
+    /// Its bytes, or what can be read of them.
+    pub bytes: [u8; 15],
+    /// How many of them.
+    pub len: u8,
+    /// Why, as the end of a sentence.
+    pub reason: &'static str,
+}
+
+impl Unsupported {
+    /// The instruction in Intel's syntax. Allocates: for a process that is about to end.
+    pub fn describe(&self) -> String {
+        use iced_x86::Formatter;
+        let (instruction, _) = decode::decode_bytes(&self.bytes[..usize::from(self.len)], self.address, false);
+        let mut text = String::new();
+        iced_x86::IntelFormatter::new().format(&instruction, &mut text);
+        text
+    }
+}
+
+impl fmt::Display for Unsupported {
+    /// Allocates nothing, unlike [`Unsupported::describe`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the instruction at {:#x} (", self.address)?;
+        for (index, byte) in self.bytes[..usize::from(self.len)].iter().enumerate() {
+            write!(f, "{}{byte:02x}", if index == 0 { "" } else { " " })?;
+        }
+        write!(f, ") cannot be carried out: {}", self.reason)
+    }
+}
+
+impl std::error::Error for Unsupported {}
+
+struct Engine {
+    processor: Processor,
+    writes: Writes,
+}
+
+static ENGINE: OnceLock<Engine> = OnceLock::new();
+
+/// Builds everything that the handler needs. Call it before the first fault, outside of any signal handler: after it
+/// nothing here allocates.
+pub fn warm() {
+    ENGINE.get_or_init(|| {
+        decode::warm();
+        execute::stubs::warm();
+        Engine { processor: Processor::detect(), writes: Writes::new() }
+    });
+}
+
+/// Carries out the instruction that faulted at address `fault` (the signal's `si_addr`) and advances `context` past
+/// it.
+///
+/// Faults that are not page faults by a write are not ours. A string instruction that leaves the region is carried
+/// out up to there and left to the processor for the rest.
+///
+/// # Errors
+/// [`Unsupported`] when the instruction writes the region but cannot be carried out.
+///
+/// # Safety
+/// `context` is what the kernel gave to a SIGSEGV handler with `SA_SIGINFO` that is running now, on a stack of at
+/// least 32 KiB, with *all* signals blocked: also the two (32 and 33) that libc keeps for itself and that its
+/// `sigfillset` leaves out. `sink.writable` is true only of memory that can be read.
+pub unsafe fn carry_out(
+    context: *mut libc::ucontext_t,
+    fault: usize,
+    sink: &mut dyn Sink,
+) -> Result<Outcome, Unsupported> {
+    // The kernel's context is shorter than libc's type, so only the part that both have is borrowed.
+    // SAFETY: the caller gives a valid context; no reference is made.
+    let registers = unsafe { &raw mut (*context).uc_mcontext };
+    // SAFETY: as above, and while the handler runs nobody else uses it.
+    let registers = unsafe { &mut *registers };
+    let rip = registers.gregs[libc::REG_RIP as usize] as u64;
+    let Some(engine) = ENGINE.get() else {
+        return Err(Unsupported { address: rip, bytes: [0; 15], len: 0, reason: "`warm` was not called" });
+    };
+    let machine = Machine::new(registers, &engine.processor);
+    if !machine.is_write_fault() {
+        return Ok(Outcome::NotOurs);
+    }
+    if let Some(held) = cache::find(rip) {
+        return finish(Trap { machine, fault, sink, site: held.site(), held: Some(&held) });
+    }
+    let site = learn(engine, rip)?;
+    let held = cache::insert(site);
+    finish(Trap { machine, fault, sink, site: &site, held: held.as_ref() })
+}
+
+fn finish(mut trap: Trap) -> Result<Outcome, Unsupported> {
+    execute::carry_out(&mut trap).map_err(|reason| {
+        let code = trap.site.code.bytes();
+        let mut bytes = [0; 15];
+        bytes.copy_from_slice(&code[..15]);
+        Unsupported { address: trap.site.rip, bytes, len: trap.site.plan.len, reason }
+    })
+}
+
+/// Decodes the instruction at `rip` and works out its plan.
+#[cold]
+fn learn(engine: &Engine, rip: u64) -> Result<Site, Unsupported> {
+    let (instruction, code) = decode::decode(rip, engine.processor.amd);
+    if instruction.is_invalid() {
+        let mut bytes = [0; 15];
+        bytes.copy_from_slice(&code[..15]);
+        return Err(Unsupported { address: rip, bytes, len: 15, reason: "it is not known" });
+    }
+    let plan = plan::plan(&instruction, &engine.writes);
+    Ok(Site { rip, code: CodeBytes::new(code, instruction.len()), plan })
+}

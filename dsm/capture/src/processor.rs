@@ -50,7 +50,13 @@ impl Processor {
                 area = area.max(leaf.ebx as usize + leaf.eax as usize);
             }
         }
-        Self { fsgsbase: hwcap2 & HWCAP2_FSGSBASE != 0, xcr0, offsets, area, amd: vendor.ebx == u32::from_le_bytes(*b"Auth") }
+        Self {
+            fsgsbase: hwcap2 & HWCAP2_FSGSBASE != 0,
+            xcr0,
+            offsets,
+            area,
+            amd: vendor.ebx == u32::from_le_bytes(*b"Auth"),
+        }
     }
 
     /// The base of a segment: GS (`gs`) or FS.

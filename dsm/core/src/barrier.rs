@@ -85,7 +85,8 @@ impl Barriers {
             let last = barrier.arrived.len() - 1;
             let all = std::mem::take(&mut barrier.arrived).into_iter().enumerate();
             return Some(
-                all.map(|(at, (owner, token))| Passed { owner, token, how: How::Through { leader: at == last } }).collect(),
+                all.map(|(at, (owner, token))| Passed { owner, token, how: How::Through { leader: at == last } })
+                    .collect(),
             );
         }
         Some(if barrier.hopeless() { barrier.break_up() } else { Vec::new() })
@@ -95,7 +96,12 @@ impl Barriers {
     pub fn cancel(&mut self, id: u32, owner: Owner, token: u64) -> Option<Vec<Passed>> {
         let barrier = self.all.get_mut(id as usize)?;
         let at = barrier.arrived.iter().position(|arrived| *arrived == (owner, token));
-        Some(at.map(|at| barrier.arrived.remove(at)).map(|_| Passed { owner, token, how: How::Cancelled }).into_iter().collect())
+        Some(
+            at.map(|at| barrier.arrived.remove(at))
+                .map(|_| Passed { owner, token, how: How::Cancelled })
+                .into_iter()
+                .collect(),
+        )
     }
 
     /// Processes have left (`died`: without saying goodbye). Those who wait for one of them are told.

@@ -171,7 +171,13 @@ impl Control {
                 trapped: long(0),
                 bulk: long(0),
             },
-            arbiter: Arbiter { acked: long(0), frames: long(0), bytes_in: long(0), bytes_out: long(0), applied: long(0) },
+            arbiter: Arbiter {
+                acked: long(0),
+                frames: long(0),
+                bytes_in: long(0),
+                bytes_out: long(0),
+                applied: long(0),
+            },
             rare: Rare { asleep: word(0), ended: word(0), room_waiters: word(0), room: word(0) },
         }
     }

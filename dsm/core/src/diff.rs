@@ -42,7 +42,7 @@ pub fn changes(offset: u64, new: &[u8], old: &[u8], mut publish: impl FnMut(u64,
             run.push((mask, a));
         }
         at += LINE;
-        if !run.is_empty() && (mask == 0 || at % PAGE == 0) {
+        if !run.is_empty() && (mask == 0 || at.is_multiple_of(PAGE)) {
             publish(start, &run);
             run.clear();
         }

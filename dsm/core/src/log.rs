@@ -212,6 +212,23 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.notify(writer);
     }
 
+    /// As [`HostLog::submit`], but instead of waiting for the lock or for room returns false. For the arbiter, for
+    /// whom neither would come while it waits.
+    pub fn try_submit(&self, kind: Kind, flags: u8, place: u64, payload: &[u8]) -> bool {
+        let (lock, control) = (self.lock(), self.control());
+        if !lock.try_acquire(crate::lock::ARBITER) {
+            return false;
+        }
+        let tail = control.producer.tail.load(Relaxed);
+        let need = HEADER_WORDS + payload.len().div_ceil(8);
+        let room = tail.wrapping_sub(control.arbiter.acked.load(Relaxed)).saturating_add(need as u64) <= RING as u64;
+        if room {
+            self.put_other(tail, kind, flags, place, payload);
+        }
+        lock.release();
+        room
+    }
+
     #[inline(always)]
     fn acquire(&self, lock: &Lock<'_>, writer: &impl Writer) {
         lock.acquire(writer.number(), || {
@@ -249,18 +266,15 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.advance(tail, need);
     }
 
-    fn append_other(
-        &self,
-        lock: &Lock<'_>,
-        writer: &impl Writer,
-        kind: Kind,
-        flags: u8,
-        place: u64,
-        payload: &[u8],
-    ) {
+    fn append_other(&self, lock: &Lock<'_>, writer: &impl Writer, kind: Kind, flags: u8, place: u64, payload: &[u8]) {
         let need = HEADER_WORDS + payload.len().div_ceil(8);
         self.make_room(lock, writer, need);
         let tail = self.control().producer.tail.load(Relaxed);
+        self.put_other(tail, kind, flags, place, payload);
+    }
+
+    fn put_other(&self, tail: u64, kind: Kind, flags: u8, place: u64, payload: &[u8]) {
+        let need = HEADER_WORDS + payload.len().div_ceil(8);
         for (at, word) in (tail + HEADER_WORDS as u64..).zip(payload.as_chunks::<8>().0) {
             self.word(at).store(u64::from_le_bytes(*word), Relaxed);
         }
@@ -323,8 +337,17 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     fn notify(&self, writer: &impl Writer) {
         // The light barrier was passed in `release`, after the tail was moved: either we see the arbiter asleep,
         // or it sees the tail.
-        let asleep = &self.control().rare.asleep;
-        if asleep.load(Relaxed) != 0 && asleep.swap(0, Relaxed) != 0 {
+        if self.control().rare.asleep.load(Relaxed) != 0 {
+            self.alert(writer);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alert(&self, writer: &impl Writer) {
+        if self.ended().is_some() {
+            writer.stalled();
+        } else if self.control().rare.asleep.swap(0, Relaxed) != 0 {
             writer.ring_doorbell();
         }
     }
@@ -390,7 +413,8 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
                     let at = whole;
                     let (head, place) = (self.word(from + at as u64), self.word(from + at as u64 + 1));
                     let cut = count < available as usize
-                        && shape(head.load(Relaxed), place.load(Relaxed)).is_some_and(|(.., words, _)| words > count - at);
+                        && shape(head.load(Relaxed), place.load(Relaxed))
+                            .is_some_and(|(.., words, _)| words > count - at);
                     if !cut || at == 0 {
                         return Err(malformed);
                     }

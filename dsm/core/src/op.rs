@@ -40,11 +40,9 @@ impl Rmw {
     /// The operation that a byte from outside names, if it names one.
     pub fn from_u8(value: u8) -> Option<Self> {
         use Rmw::*;
-        [
-            Add, Sub, And, Or, Xor, Swap, CompareExchange, Neg, MaxUnsigned, MinUnsigned, MaxSigned, MinSigned, Nand,
-        ]
-        .into_iter()
-        .find(|rmw| *rmw as u8 == value)
+        [Add, Sub, And, Or, Xor, Swap, CompareExchange, Neg, MaxUnsigned, MinUnsigned, MaxSigned, MinSigned, Nand]
+            .into_iter()
+            .find(|rmw| *rmw as u8 == value)
     }
 }
 

@@ -112,12 +112,7 @@ impl AtomicBody {
         if rest != [0; 6] || !matches!(width, 1 | 2 | 4 | 8 | 16) {
             return None;
         }
-        Some(AtomicOp {
-            rmw: Rmw::from_u8(rmw)?,
-            width,
-            operand: whole(self.operand),
-            expected: whole(self.expected),
-        })
+        Some(AtomicOp { rmw: Rmw::from_u8(rmw)?, width, operand: whole(self.operand), expected: whole(self.expected) })
     }
 }
 
@@ -174,7 +169,7 @@ pub fn shape(header: u64, place: u64) -> Option<(Kind, u8, usize, usize)> {
         Kind::Bulk => {
             let first = (place % PAGE) / LINE;
             let end = first.checked_add(u64::from(len))?;
-            if len == 0 || end > PAGE / LINE || place % LINE != 0 || flags & !MASKED != 0 {
+            if len == 0 || end > PAGE / LINE || !place.is_multiple_of(LINE) || flags & !MASKED != 0 {
                 return None;
             }
             let line = if flags & MASKED == 0 { 64usize } else { 72 };
@@ -214,8 +209,8 @@ impl<'a> Record<'a> {
         match self.kind {
             Kind::Store => Some((self.place, self.payload.len() as u64)),
             Kind::Bulk => {
-                let line: u64 = if self.flags & MASKED == 0 { 64 } else { 72 };
-                Some((self.place, (self.payload.len() as u64 / line).saturating_mul(LINE)))
+                let lines = self.payload.len().checked_div(if self.flags & MASKED == 0 { 64 } else { 72 })?;
+                Some((self.place, (lines as u64).saturating_mul(LINE)))
             }
             Kind::Atomic => Some((self.place, u64::from(self.atomic()?.op()?.width))),
             _ => None,

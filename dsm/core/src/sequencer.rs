@@ -141,6 +141,11 @@ impl Sequencer {
         self.hosts.keys().copied()
     }
 
+    /// Was any host ever in the session?
+    pub fn had_hosts(&self) -> bool {
+        self.last_host != 0
+    }
+
     /// A host joins. `None` when the session is full.
     pub fn join(&mut self) -> Option<u16> {
         let free = |id: &u16| !self.hosts.contains_key(id);
@@ -179,7 +184,7 @@ impl Sequencer {
             return Err(Misbehaved::Gap { found: from, expected });
         }
         let (said, has) = (to.wrapping_sub(from), (payload.len() / 8) as u64);
-        if said != has || payload.len() % 8 != 0 {
+        if said != has || !payload.len().is_multiple_of(8) {
             return Err(Misbehaved::Length { said, has });
         }
         let mut run = 0..0;
@@ -204,9 +209,7 @@ impl Sequencer {
                 host.received = acked;
             }
             self.ordered += 1;
-            if let Err(error) = self.special(host, &record, out) {
-                return Err(error);
-            }
+            self.special(host, &record, out)?;
             run = end..end;
         };
         let done = from + (run.end / 8) as u64;
@@ -385,6 +388,10 @@ impl Sequencer {
             Request::Join(_) => Err(Refusal::new(Reason::Malformed, "this host has already joined")),
             Request::Open(open) => self.open(host, open, available),
             Request::Sync(sync) => self.open_sync(host, &sync.name, sync.kind, sync.process).map(Response::Sync),
+            Request::Detach(segment) => {
+                self.detach(host, segment);
+                return;
+            }
             Request::List => Ok(Response::Listing(self.list())),
             Request::Down => Ok(Response::Ending),
         };
@@ -440,6 +447,15 @@ impl Sequencer {
             host.snapshots.push_back((number as u32, 0));
         }
         Ok(Response::Opened { info, snapshot })
+    }
+
+    fn detach(&mut self, host: u16, segment: u32) {
+        if let Some(host) = self.hosts.get_mut(&host) {
+            host.snapshots.retain(|(id, _)| *id != segment);
+            if let Some(attached) = host.attached.get_mut(segment as usize) {
+                *attached = false;
+            }
+        }
     }
 
     fn create(&mut self, open: OpenSegment, len: u64, available: u64) -> Result<usize, Refusal> {

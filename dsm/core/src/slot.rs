@@ -13,6 +13,8 @@ use crate::wire::Reply;
 const WAITING: u32 = 0;
 /// The answer is there.
 const ANSWERED: u32 = 1;
+/// Nobody waits any more; whoever has the answer frees the slot.
+const ABANDONED: u32 = 2;
 
 /// One slot: a cache line.
 #[derive(Debug)]
@@ -78,6 +80,12 @@ impl Slot {
         self.claim.store(claimed & !0xffff, Release);
     }
 
+    /// Stops waiting without an answer: the slot is freed when that comes. False when it has come already. Only for
+    /// operations whose answer nobody needs.
+    pub fn abandon(&self) -> bool {
+        self.state.compare_exchange(WAITING, ABANDONED, Relaxed, Relaxed).is_ok()
+    }
+
     /// Frees the slot if it belongs to a process that has ended. Only the arbiter calls this.
     pub fn reclaim(&self, process: u32) {
         let claimed = self.claim.load(Acquire);
@@ -110,7 +118,7 @@ impl Slot {
     /// Puts the answer in, if the slot still belongs to `token`'s operation. Only the arbiter calls this.
     pub fn deliver(&self, token: u64, reply: &Reply, barrier: Barrier) -> bool {
         let claimed = self.claim.load(Acquire);
-        if claimed >> 16 != token >> 16 || claimed & 0xffff == 0 || self.state.load(Relaxed) != WAITING {
+        if claimed >> 16 != token >> 16 || claimed & 0xffff == 0 || self.state.load(Relaxed) == ANSWERED {
             return false;
         }
         self.status.store(reply.status, Relaxed);
@@ -118,7 +126,11 @@ impl Slot {
             to.store(from, Relaxed);
         }
         self.fence.store(reply.fence, Relaxed);
-        self.state.store(ANSWERED, Release);
+        // Release: pairs with the Acquire in `answer`.
+        if self.state.compare_exchange(WAITING, ANSWERED, Release, Relaxed).is_err() {
+            self.free();
+            return false;
+        }
         barrier.light();
         if self.sleeping.load(Relaxed) != 0 {
             futex::wake(&self.state, 1);

@@ -4,8 +4,8 @@ use super::layout::Layout;
 use super::shared::{Shared, SharedType, Unstructured};
 use super::slice::{IntoIter, Slice};
 
-// SAFETY: elements of an array follow each other without a gap, so what holds for `T` holds for them together; that
-// there is at least one is asserted by `Layout::array`. `Unstructured` is a transparent wrapper of the handle.
+// SAFETY: elements of an array follow each other without a gap, so what holds for `T` holds for them together.
+// `Unstructured` is a transparent wrapper of the handle. (That an array has elements is asserted by `Shared::new`.)
 unsafe impl<T: SharedType, const N: usize> SharedType for [T; N] {
     const LAYOUT: &'static Layout = &Layout::array(T::LAYOUT, N);
     type Fields<'s> = Unstructured<'s, Self>;
@@ -37,7 +37,7 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, [T; N]> {
     /// How many elements there are.
     #[inline]
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    #[expect(clippy::len_without_is_empty, reason = "an array in shared memory is never empty")]
     pub fn len(self) -> usize {
         N
     }

@@ -3,34 +3,30 @@
 pub use super::layout::{Field, Layout};
 pub use super::{Atomic, Shared, SharedType, Slice};
 
-/// The handle of the field of type `F` that starts `OFFSET` bytes into an `S`.
-///
-/// Safe for any numbers, because those that do not fit do not compile: see `Shared::part`.
-#[inline]
-#[must_use]
-pub fn field<S: SharedType, F: SharedType, const OFFSET: usize>(of: Shared<'_, S>) -> Shared<'_, F> {
-    of.part::<F, OFFSET>()
-}
-
 /// The layout of struct `S`.
 #[must_use]
 pub const fn structure<S: SharedType>(name: &'static str, fields: &'static [Field]) -> Layout {
     Layout::structure(name, size_of::<S>(), align_of::<S>(), fields)
 }
 
-/// Fails the build, at the place of the caller, if there is a gap between the end of `field` and what follows it.
+/// Fails the build, at the place of the caller, if there is a gap between the end of `field`, which is `size` bytes
+/// at `offset`, and what follows it at `next`; or if it has no bytes.
 #[track_caller]
-pub const fn assert_no_padding(field: &str, end: usize, next: usize) {
-    if end == next {
+pub const fn assert_no_gap(field: &str, offset: usize, size: usize, next: usize) {
+    let text = Text::new();
+    let text = if size == 0 {
+        text.text("`").text(field).text("` cannot be shared: it has no bytes; leave the field out")
+    } else if next > offset + size {
+        let gap = next - offset - size;
+        text.number(gap)
+            .text(if gap == 1 { " padding byte after `" } else { " padding bytes after `" })
+            .text(field)
+            .text("`: shared memory has none, because nobody stores them; fill the gap by a field `_pad: [u8; ")
+            .number(gap)
+            .text("]`, or put larger fields first")
+    } else {
         return;
-    }
-    let text = Text::new()
-        .number(next - end)
-        .text(if next - end == 1 { " padding byte after `" } else { " padding bytes after `" })
-        .text(field)
-        .text("`: shared memory has none, because nobody stores them; fill the gap by a field `_pad: [u8; ")
-        .number(next - end)
-        .text("]`, or put larger fields first");
+    };
     panic!("{}", text.as_str())
 }
 
@@ -87,6 +83,17 @@ mod tests {
     #[test]
     #[should_panic(expected = "3 padding bytes after `flag`")]
     fn gaps_are_counted() {
-        assert_no_padding("flag", 1, 4);
+        assert_no_gap("flag", 0, 1, 4);
+    }
+
+    #[test]
+    #[should_panic(expected = "`cells` cannot be shared: it has no bytes")]
+    fn fields_without_bytes_are_found() {
+        assert_no_gap("cells", 4, 0, 4);
+    }
+
+    #[test]
+    fn fields_that_follow_each_other_are_well() {
+        assert_no_gap("flag", 0, 1, 1);
     }
 }

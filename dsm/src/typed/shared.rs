@@ -18,14 +18,15 @@ use std::slice;
 ///
 /// Any process of the session, on any host, may store any bytes at any time. Therefore:
 /// - any pattern of `size_of::<Self>()` bytes is a valid value,
-/// - there are no padding bytes and at least one byte in all,
+/// - there are no padding bytes,
 /// - there is nothing in it that means something only in one process, such as a pointer,
 /// - `LAYOUT` describes it as it is,
 /// - `Fields<'s>` is a `#[repr(transparent)]` wrapper of [`Shared<'s, Self>`](Shared).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be shared",
     label = "not a type that may live in shared memory",
-    note = "what may be shared: `u8` to `u128`, `i8` to `i128`, `f32`, `f64`, arrays of them, and structs marked `#[dsm::shared]`",
+    note = "what may be shared: `u8` to `u128`, `i8` to `i128`, `f32`, `f64`, arrays of them, and structs marked \
+     `#[dsm::shared]`",
     note = "in place of `usize`, whose size is the machine's, use `u64`; in place of `bool` and `char`, `u8` and `u32`"
 )]
 pub unsafe trait SharedType: Copy + Send + Sync + 'static {
@@ -42,6 +43,14 @@ pub unsafe trait SharedType: Copy + Send + Sync + 'static {
     /// What the setter of a field of this type takes: a scalar by value, anything larger by reference.
     #[doc(hidden)]
     type Setter<'a>;
+
+    /// The field of this type that starts `OFFSET` bytes into an `S`. Safe for any number, because one that does not
+    /// fit does not compile.
+    #[doc(hidden)]
+    #[inline]
+    fn field_of<S: SharedType, const OFFSET: usize>(of: Shared<'_, S>) -> Shared<'_, Self> {
+        of.part::<Self, OFFSET>()
+    }
 
     #[doc(hidden)]
     fn get_field(field: Shared<'_, Self>) -> Self::Getter<'_>;
@@ -67,9 +76,9 @@ pub unsafe trait SharedType: Copy + Send + Sync + 'static {
 /// A handle of one value in shared memory: an address with a type, as cheap to copy as a pointer.
 ///
 /// Of a struct, the fields are reached by the accessors that [`#[dsm::shared]`](macro@crate::shared) makes;
-/// the handle dereferences to the type that has them. It is good for as long as the session is borrowed.
+/// the handle dereferences to the type that has them. A handle is good for as long as the session is borrowed.
 #[repr(transparent)]
-pub struct Shared<'s, T: SharedType> {
+pub struct Shared<'s, T> {
     place: Place<'s>,
     _type: PhantomData<T>,
 }
@@ -82,6 +91,7 @@ impl<'s, T: SharedType> Shared<'s, T> {
     /// `place` must be aligned for `T`, and `size_of::<T>()` bytes from it must be mapped for as long as `'s`.
     #[inline]
     pub(crate) unsafe fn new(place: Place<'s>) -> Self {
+        const { assert!(size_of::<T>() > 0, "what is shared needs at least one byte") }
         Self { place, _type: PhantomData }
     }
 
@@ -140,14 +150,14 @@ impl<'s, T: SharedType> Shared<'s, T> {
     }
 }
 
-impl<T: SharedType> Clone for Shared<'_, T> {
+impl<T> Clone for Shared<'_, T> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T: SharedType> Copy for Shared<'_, T> {}
+impl<T> Copy for Shared<'_, T> {}
 
 impl<'s, T: SharedType> Deref for Shared<'s, T> {
     type Target = T::Fields<'s>;
@@ -173,9 +183,23 @@ impl<T: SharedType> fmt::Debug for Shared<'_, T> {
 }
 
 /// What the handle of a type without fields dereferences to: nothing of interest.
-#[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub struct Unstructured<'s, T: SharedType>(#[expect(dead_code, reason = "gives the type its layout")] Shared<'s, T>);
+pub struct Unstructured<'s, T>(Shared<'s, T>);
+
+impl<T> Clone for Unstructured<'_, T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Unstructured<'_, T> {}
+
+impl<T: SharedType> fmt::Debug for Unstructured<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unstructured").field(&self.0).finish()
+    }
+}
 
 /// A value whose bytes are all zero.
 pub(super) fn zeroed<T: SharedType>() -> T {

@@ -18,7 +18,7 @@ const FILL_BYTES: usize = 4096;
 /// that is out of bounds panics.
 ///
 /// Of arrays of arrays, `at(row)` is the handle of a row, which has `get(column)` and `set(column, value)`.
-pub struct Slice<'s, T: SharedType> {
+pub struct Slice<'s, T> {
     place: Place<'s>,
     len: usize,
     _type: PhantomData<T>,
@@ -33,6 +33,7 @@ impl<'s, T: SharedType> Slice<'s, T> {
     /// the product must not overflow.
     #[inline]
     pub(crate) unsafe fn new(place: Place<'s>, len: usize) -> Self {
+        const { assert!(size_of::<T>() > 0, "what is shared needs at least one byte") }
         Self { place, len, _type: PhantomData }
     }
 
@@ -65,7 +66,9 @@ impl<'s, T: SharedType> Slice<'s, T> {
     #[must_use]
     #[track_caller]
     pub fn at(self, index: usize) -> Shared<'s, T> {
-        assert!(index < self.len, "index out of bounds: the len is {} but the index is {index}", self.len);
+        if index >= self.len {
+            out_of_bounds(self.len, index);
+        }
         // SAFETY: element `index` is one of the `len` that are mapped for `'s`, and as the first is aligned, so is it.
         unsafe { Shared::new(self.place.at(index * size_of::<T>())) }
     }
@@ -123,7 +126,11 @@ impl<'s, T: SharedType> Slice<'s, T> {
     /// Stores `value` in every element.
     pub fn fill(self, value: T) {
         // Some at a time: a store of many bytes costs little more than a store of few.
-        let values = vec![value; self.len.min(const { if FILL_BYTES > size_of::<T>() { FILL_BYTES / size_of::<T>() } else { 1 } })];
+        let values = vec![
+            value;
+            self.len
+                .min(const { if FILL_BYTES > size_of::<T>() { FILL_BYTES / size_of::<T>() } else { 1 } })
+        ];
         let mut start = 0;
         while start < self.len {
             let count = values.len().min(self.len - start);
@@ -180,7 +187,9 @@ impl<'s, T: SharedType> Slice<'s, T> {
     pub fn range(self, range: impl RangeBounds<usize>) -> Self {
         let start = match range.start_bound() {
             Bound::Included(&start) => start,
-            Bound::Excluded(&before) => before.checked_add(1).expect("attempted to index slice from after maximum usize"),
+            Bound::Excluded(&before) => {
+                before.checked_add(1).expect("attempted to index slice from after maximum usize")
+            }
             Bound::Unbounded => 0,
         };
         let end = match range.end_bound() {
@@ -220,7 +229,7 @@ impl<'s, T: SharedType> Slice<'s, T> {
     #[inline]
     #[must_use]
     pub fn as_ptr(self) -> *mut T {
-        self.place.as_ptr().cast()
+        self.place().as_ptr().cast()
     }
 }
 
@@ -235,6 +244,14 @@ impl<'s, T: SharedType, const N: usize> Slice<'s, [T; N]> {
     }
 }
 
+/// Apart, so that nothing of the message has to be prepared on the way to an element.
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn out_of_bounds(len: usize, index: usize) -> ! {
+    panic!("index out of bounds: the len is {len} but the index is {index}");
+}
+
 /// Part `rank` of `len` things in `size` parts. The division comes first, so that nothing can overflow.
 #[track_caller]
 fn share(len: usize, rank: usize, size: usize) -> Range<usize> {
@@ -244,14 +261,14 @@ fn share(len: usize, rank: usize, size: usize) -> Range<usize> {
     start..start + each + usize::from(rank < rest)
 }
 
-impl<T: SharedType> Clone for Slice<'_, T> {
+impl<T> Clone for Slice<'_, T> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T: SharedType> Copy for Slice<'_, T> {}
+impl<T> Copy for Slice<'_, T> {}
 
 /// Shows the type and the address, not the values.
 impl<T: SharedType> fmt::Debug for Slice<'_, T> {
@@ -261,12 +278,18 @@ impl<T: SharedType> fmt::Debug for Slice<'_, T> {
 }
 
 /// Copies of the elements of a [`Slice`].
-#[derive(Debug)]
-pub struct IntoIter<'s, T: SharedType>(Slice<'s, T>);
+#[must_use = "iterators are lazy and do nothing unless consumed"]
+pub struct IntoIter<'s, T>(Slice<'s, T>);
 
-impl<T: SharedType> Clone for IntoIter<'_, T> {
+impl<T> Clone for IntoIter<'_, T> {
     fn clone(&self) -> Self {
         Self(self.0)
+    }
+}
+
+impl<T: SharedType> fmt::Debug for IntoIter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IntoIter").field(&self.0).finish()
     }
 }
 

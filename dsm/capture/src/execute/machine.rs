@@ -81,11 +81,6 @@ impl<'a> Machine<'a> {
         if register & HIGH_BYTE != 0 { value >> 8 } else { value }
     }
 
-    /// The instruction pointer.
-    pub(crate) fn rip(&self) -> u64 {
-        self.context.gregs[libc::REG_RIP as usize] as u64
-    }
-
     /// Goes on at `rip`.
     pub(crate) fn set_rip(&mut self, rip: u64) {
         self.context.gregs[libc::REG_RIP as usize] = rip as i64;
@@ -137,7 +132,6 @@ const HEADER: usize = 512;
 const SOFTWARE: usize = 464;
 const XMM: usize = 160;
 const MXCSR: usize = 24;
-const STATUS_WORD: usize = 2;
 const X87_POINTER: usize = 8;
 const X87_DATA: usize = 16;
 const XSTATE_MAGIC: u32 = 0x4650_5853;
@@ -255,9 +249,9 @@ impl Extended<'_> {
         self.area[MXCSR..MXCSR + 4].copy_from_slice(&value.to_le_bytes());
     }
 
-    /// Does an unmasked x87 exception wait to be delivered?
-    pub(crate) fn x87_pending(&self) -> bool {
-        self.in_use(0) && self.area[STATUS_WORD] & 0x80 != 0
+    /// Is there an x87 exception that is not masked?
+    pub(crate) fn x87_unmasked(&self) -> bool {
+        self.in_use(0) && self.area[0] & 0x3f != 0x3f
     }
 
     /// If the x87 unit says that its last instruction stood at `stub`, lets it say `rip`, and `data` as the offset of

@@ -49,10 +49,14 @@ impl Code {
         self.len
     }
 
-    /// The instruction whose `len` bytes are given with a GS prefix in place of its segment prefixes. `unlock`: and
-    /// without LOCK and its hints. `None` when it would become too long.
-    pub(crate) fn displaced(original: &[u8], unlock: bool) -> Option<Self> {
+    /// The instruction whose `len` bytes are given with a GS prefix in place of its segment prefixes, and without LOCK and its
+    /// hints. `None` when it would become too long.
+    pub(crate) fn displaced(original: &[u8]) -> Option<Self> {
         const GS: u8 = 0x65;
+        const LOCK: u8 = 0xf0;
+        let is_prefix =
+            |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+        let locked = original.iter().take_while(|byte| is_prefix(byte)).any(|byte| *byte == LOCK);
         let mut code = [0xccu8; SLOT];
         (code[0], code[1]) = (GS, 0);
         let (mut len, mut rest) = (1, original);
@@ -60,8 +64,9 @@ impl Code {
         while let [first, tail @ ..] = rest {
             let keep = match first {
                 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 => false,
-                0xf0 => !unlock,
-                0xf2 | 0xf3 => !unlock,
+                // With LOCK these are its hints, without it they may select the instruction.
+                0xf2 | 0xf3 => !locked,
+                &LOCK => false,
                 0x66 | 0x67 => true,
                 // Only a REX directly before the opcode counts. One that is followed by another prefix must vanish,
                 // lest it come to count when that prefix does.
@@ -187,8 +192,8 @@ fn of_entry(held: &Held, code: &Code) -> Stub {
     let found = state.load(Ordering::Acquire);
     if found != filled {
         // Who loses the race, or finds the slot being written, takes another one for this time.
-        let won = found != WRITING
-            && state.compare_exchange(found, WRITING, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let won =
+            found != WRITING && state.compare_exchange(found, WRITING, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if !won {
             return spare(code);
         }
@@ -233,40 +238,40 @@ fn fill(index: usize, code: &Code) {
 mod tests {
     use super::*;
 
-    fn displaced(original: &[u8], unlock: bool) -> Vec<u8> {
-        let code = Code::displaced(original, unlock).expect("short enough");
+    fn displaced(original: &[u8]) -> Vec<u8> {
+        let code = Code::displaced(original).expect("short enough");
         code.bytes[..code.len()].to_vec()
     }
 
     #[test]
     fn a_prefix_is_inserted_and_others_go() {
-        assert_eq!(displaced(&[0x48, 0x01, 0x08], false), [0x65, 0x48, 0x01, 0x08]);
-        assert_eq!(displaced(&[0x64, 0x48, 0x01, 0x08], false), [0x65, 0x48, 0x01, 0x08]);
-        assert_eq!(displaced(&[0x66, 0x2e, 0x67, 0x01, 0x08], false), [0x65, 0x66, 0x67, 0x01, 0x08]);
-        assert_eq!(displaced(&[0xf0, 0x48, 0x01, 0x08], true), [0x65, 0x48, 0x01, 0x08]);
-        assert_eq!(displaced(&[0xf2, 0xf0, 0x01, 0x08], true), [0x65, 0x01, 0x08]);
-        assert_eq!(displaced(&[0xc5, 0xfc, 0x11, 0x00], false), [0x65, 0xc5, 0xfc, 0x11, 0x00]);
+        assert_eq!(displaced(&[0x48, 0x01, 0x08]), [0x65, 0x48, 0x01, 0x08]);
+        assert_eq!(displaced(&[0x64, 0x48, 0x01, 0x08]), [0x65, 0x48, 0x01, 0x08]);
+        assert_eq!(displaced(&[0x66, 0x2e, 0x67, 0x01, 0x08]), [0x65, 0x66, 0x67, 0x01, 0x08]);
+        assert_eq!(displaced(&[0xf0, 0x48, 0x01, 0x08]), [0x65, 0x48, 0x01, 0x08]);
+        assert_eq!(displaced(&[0xf2, 0xf0, 0x01, 0x08]), [0x65, 0x01, 0x08]);
+        assert_eq!(displaced(&[0xc5, 0xfc, 0x11, 0x00]), [0x65, 0xc5, 0xfc, 0x11, 0x00]);
     }
 
     #[test]
     fn a_rex_that_does_not_count_stays_without_effect() {
-        assert_eq!(displaced(&[0x48, 0x64, 0x01, 0x08], false), [0x65, 0x01, 0x08]);
-        assert_eq!(displaced(&[0x48, 0x41, 0x01, 0x08], false), [0x65, 0x41, 0x01, 0x08]);
+        assert_eq!(displaced(&[0x48, 0x64, 0x01, 0x08]), [0x65, 0x01, 0x08]);
+        assert_eq!(displaced(&[0x48, 0x41, 0x01, 0x08]), [0x65, 0x41, 0x01, 0x08]);
     }
 
     #[test]
     fn repeated_prefixes_make_room() {
         let mut long = vec![0x66; 12];
         long.extend([0x01, 0x48, 0x7f]);
-        assert_eq!(displaced(&long, false), [0x65, 0x66, 0x01, 0x48, 0x7f]);
-        assert_eq!(displaced(&[0xf3, 0xf2, 0xf3, 0x0f, 0x11, 0x00], false), [0x65, 0xf2, 0xf3, 0x0f, 0x11, 0x00]);
+        assert_eq!(displaced(&long), [0x65, 0x66, 0x01, 0x48, 0x7f]);
+        assert_eq!(displaced(&[0xf3, 0xf2, 0xf3, 0x0f, 0x11, 0x00]), [0x65, 0xf2, 0xf3, 0x0f, 0x11, 0x00]);
         let longest = [0x48, 0x81, 0x84, 0x88, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
-        assert!(Code::displaced(&longest, false).is_none());
+        assert!(Code::displaced(&longest).is_none());
     }
 
     #[test]
     fn the_way_back_follows() {
-        let code = Code::displaced(&[0x01, 0x08], false).expect("short");
+        let code = Code::displaced(&[0x01, 0x08]).expect("short");
         assert_eq!(code.bytes[3..11], [0x64, 0xff, 0x24, 0x25, 152, 0, 0, 0]);
     }
 }

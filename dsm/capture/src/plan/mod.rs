@@ -185,17 +185,7 @@ pub(crate) enum Action {
 /// The number of a general register as the machine counts.
 fn number(register: Register) -> u8 {
     let high = matches!(register, Register::AH | Register::CH | Register::DH | Register::BH);
-    if high {
-        // `full_register` of these is that of the low byte's neighbour by number, so it is spelled out.
-        let base = match register {
-            Register::AH => gpr::RAX,
-            Register::CH => gpr::RCX,
-            Register::DH => gpr::RDX,
-            _ => gpr::RBX,
-        };
-        return base | HIGH_BYTE;
-    }
-    register.full_register().number() as u8
+    register.full_register().number() as u8 | if high { HIGH_BYTE } else { 0 }
 }
 
 /// The explicit memory operand of an instruction.
@@ -359,10 +349,40 @@ fn displaced(instruction: &Instruction) -> Action {
     use Mnemonic as M;
     let general = matches!(
         instruction.mnemonic(),
-        M::Add | M::Or | M::Adc | M::Sbb | M::And | M::Sub | M::Xor | M::Inc | M::Dec | M::Neg | M::Not | M::Rol
-            | M::Ror | M::Rcl | M::Rcr | M::Shl | M::Sal | M::Shr | M::Sar | M::Shld | M::Shrd | M::Bts | M::Btr
-            | M::Btc | M::Cmpxchg | M::Cmpxchg8b | M::Cmpxchg16b | M::Xadd | M::Mov | M::Sldt | M::Str | M::Smsw
-            | M::Sidt | M::Sgdt
+        M::Add
+            | M::Or
+            | M::Adc
+            | M::Sbb
+            | M::And
+            | M::Sub
+            | M::Xor
+            | M::Inc
+            | M::Dec
+            | M::Neg
+            | M::Not
+            | M::Rol
+            | M::Ror
+            | M::Rcl
+            | M::Rcr
+            | M::Shl
+            | M::Sal
+            | M::Shr
+            | M::Sar
+            | M::Shld
+            | M::Shrd
+            | M::Bts
+            | M::Btr
+            | M::Btc
+            | M::Cmpxchg
+            | M::Cmpxchg8b
+            | M::Cmpxchg16b
+            | M::Xadd
+            | M::Mov
+            | M::Sldt
+            | M::Str
+            | M::Smsw
+            | M::Sidt
+            | M::Sgdt
     );
     let footprint = match instruction.mnemonic() {
         M::Fxsave | M::Fxsave64 | M::Fnsave | M::Fnstenv => Footprint::Detected,

@@ -28,16 +28,66 @@ pub(super) fn plan(instruction: &Instruction) -> Option<Action> {
             value(instruction, 1).map(|value| Action::Move { value, width, reversed: false })
         }
         M::Movbe => value(instruction, 1).map(|value| Action::Move { value, width, reversed: true }),
-        M::Movups | M::Movupd | M::Movaps | M::Movapd | M::Movdqa | M::Movdqu | M::Movntdq | M::Movntps
-        | M::Movntpd | M::Movntss | M::Movntsd | M::Movd | M::Movq | M::Movss | M::Movsd | M::Movlps | M::Movlpd
-        | M::Vmovups | M::Vmovupd | M::Vmovaps | M::Vmovapd | M::Vmovdqa | M::Vmovdqu | M::Vmovdqa32
-        | M::Vmovdqa64 | M::Vmovdqu8 | M::Vmovdqu16 | M::Vmovdqu32 | M::Vmovdqu64 | M::Vmovntdq | M::Vmovntps
-        | M::Vmovntpd | M::Vmovd | M::Vmovq | M::Vmovss | M::Vmovsd | M::Vmovlps | M::Vmovlpd | M::Vmovsh
+        M::Movups
+        | M::Movupd
+        | M::Movaps
+        | M::Movapd
+        | M::Movdqa
+        | M::Movdqu
+        | M::Movntdq
+        | M::Movntps
+        | M::Movntpd
+        | M::Movntss
+        | M::Movntsd
+        | M::Movd
+        | M::Movq
+        | M::Movss
+        | M::Movsd
+        | M::Movlps
+        | M::Movlpd
+        | M::Vmovups
+        | M::Vmovupd
+        | M::Vmovaps
+        | M::Vmovapd
+        | M::Vmovdqa
+        | M::Vmovdqu
+        | M::Vmovdqa32
+        | M::Vmovdqa64
+        | M::Vmovdqu8
+        | M::Vmovdqu16
+        | M::Vmovdqu32
+        | M::Vmovdqu64
+        | M::Vmovntdq
+        | M::Vmovntps
+        | M::Vmovntpd
+        | M::Vmovd
+        | M::Vmovq
+        | M::Vmovss
+        | M::Vmovsd
+        | M::Vmovlps
+        | M::Vmovlpd
+        | M::Vmovsh
         | M::Vmovw => vector(0),
         M::Movhps | M::Movhpd | M::Vmovhps | M::Vmovhpd => vector(8),
-        M::Pextrb | M::Pextrw | M::Pextrd | M::Pextrq | M::Extractps | M::Vpextrb | M::Vpextrw | M::Vpextrd
-        | M::Vpextrq | M::Vextractps | M::Vextractf128 | M::Vextracti128 | M::Vextractf32x4 | M::Vextractf64x2
-        | M::Vextractf32x8 | M::Vextractf64x4 | M::Vextracti32x4 | M::Vextracti64x2 | M::Vextracti32x8
+        M::Pextrb
+        | M::Pextrw
+        | M::Pextrd
+        | M::Pextrq
+        | M::Extractps
+        | M::Vpextrb
+        | M::Vpextrw
+        | M::Vpextrd
+        | M::Vpextrq
+        | M::Vextractps
+        | M::Vextractf128
+        | M::Vextracti128
+        | M::Vextractf32x4
+        | M::Vextractf64x2
+        | M::Vextractf32x8
+        | M::Vextractf64x4
+        | M::Vextracti32x4
+        | M::Vextracti64x2
+        | M::Vextracti32x8
         | M::Vextracti64x4 => lane(),
         M::Vmaskmovps | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq => Some(Action::Selected {
             register: instruction.op2_register().number() as u8,
@@ -57,8 +107,22 @@ pub(super) fn plan(instruction: &Instruction) -> Option<Action> {
         M::Vscatterqps | M::Vscatterqpd | M::Vpscatterqd | M::Vpscatterqq => scatter(instruction, mask, true),
         M::Kmovb | M::Kmovw | M::Kmovd | M::Kmovq => Some(Action::Opmask { register: source.number() as u8, width }),
         M::Stmxcsr | M::Vstmxcsr => Some(Action::Control),
-        M::Seto | M::Setno | M::Setb | M::Setae | M::Sete | M::Setne | M::Setbe | M::Seta | M::Sets | M::Setns
-        | M::Setp | M::Setnp | M::Setl | M::Setge | M::Setle | M::Setg => {
+        M::Seto
+        | M::Setno
+        | M::Setb
+        | M::Setae
+        | M::Sete
+        | M::Setne
+        | M::Setbe
+        | M::Seta
+        | M::Sets
+        | M::Setns
+        | M::Setp
+        | M::Setnp
+        | M::Setl
+        | M::Setge
+        | M::Setle
+        | M::Setg => {
             // The enumeration counts the conditions as the encoding does, after `None`.
             Some(Action::Condition { code: instruction.condition_code() as u8 - 1 })
         }

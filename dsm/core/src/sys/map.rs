@@ -148,7 +148,7 @@ impl Range {
 
     fn at(&self, offset: usize, len: usize) -> io::Result<*mut libc::c_void> {
         let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
-        if !inside || offset % PAGE as usize != 0 {
+        if !inside || !offset.is_multiple_of(PAGE as usize) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "range outside the reservation"));
         }
         Ok(self.base.wrapping_add(offset).cast())
@@ -188,13 +188,7 @@ impl Range {
         let address = self.at(offset, other.len)?;
         // SAFETY: source and target are both ours whole; the source is given up below.
         unsafe {
-            rustix::mm::mremap_fixed(
-                other.base.cast(),
-                other.len,
-                other.len,
-                rustix::mm::MremapFlags::MAYMOVE,
-                address,
-            )
+            rustix::mm::mremap_fixed(other.base.cast(), other.len, other.len, rustix::mm::MremapFlags::MAYMOVE, address)
         }?;
         std::mem::forget(other);
         Ok(())

@@ -35,19 +35,14 @@ pub fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `fd`, both of which are ours.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_PEERPIDFD,
-            (&raw mut fd).cast(),
-            &raw mut len,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PEERPIDFD, (&raw mut fd).cast(), &raw mut len)
     };
     if result == 0 && fd >= 0 {
         // SAFETY: a descriptor that the kernel has just made for us.
         return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
     }
-    let pid = rustix::process::Pid::from_raw(peer(socket)?.pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+    let pid =
+        rustix::process::Pid::from_raw(peer(socket)?.pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
     Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
 }
 

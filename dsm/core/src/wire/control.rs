@@ -65,6 +65,8 @@ pub enum Ask {
     Leave,
     /// What this arbiter is doing.
     Status,
+    /// What is in a session that this host has joined.
+    List(String),
     /// End the arbiter, with a message to all its processes.
     Down,
 }
@@ -89,6 +91,8 @@ pub enum Told {
     Done,
     /// Answer to [`Ask::Status`].
     Status(Status),
+    /// Answer to [`Ask::List`].
+    Listing(Listing),
     /// Not done.
     Refused(Refusal),
 }
@@ -122,6 +126,8 @@ pub enum Request {
     Open(OpenSegment),
     /// Open a semaphore or barrier.
     Sync(OpenSync),
+    /// This host could not map the segment after all: its bytes need not come.
+    Detach(u32),
     /// What there is.
     List,
     /// End the session for everybody.
@@ -162,6 +168,13 @@ pub enum Find {
         /// Do not start one.
         existing: bool,
     },
+    /// A server outside the daemon serves this session, for as long as this connection lasts.
+    Register {
+        /// Name.
+        name: String,
+        /// Where arbiters reach it.
+        address: String,
+    },
     /// All sessions.
     List,
     /// End one session, or all and the daemon with them.
@@ -171,7 +184,7 @@ pub enum Find {
 /// What a daemon answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Found {
-    /// Address of the server.
+    /// Address of the server; empty for the daemon's own.
     Server(String),
     /// All sessions, by name, with the address of their server.
     Sessions(Vec<(String, String)>),

@@ -135,9 +135,16 @@ pub struct Reader {
 const ROOM: usize = 64 << 10;
 
 impl Reader {
-    /// An empty reader.
+    /// An empty reader. It takes memory when it is first used.
     pub fn new() -> Self {
-        Self { buffer: vec![0; 4 * ROOM], start: 0, end: 0 }
+        Self { buffer: Vec::new(), start: 0, end: 0 }
+    }
+
+    /// Takes `count` bytes that are not part of a frame (a greeting), once they are there.
+    pub fn take(&mut self, count: usize) -> Option<&[u8]> {
+        let end = self.start.checked_add(count).filter(|end| *end <= self.end)?;
+        let start = std::mem::replace(&mut self.start, end);
+        self.buffer.get(start..end)
     }
 
     /// Where the next received bytes go: never empty.
@@ -150,7 +157,7 @@ impl Reader {
             (self.start, self.end) = (0, self.end.saturating_sub(self.start));
             if self.buffer.len().saturating_sub(self.end) < ROOM {
                 // A frame is limited, and so is what this can grow to.
-                self.buffer.resize(self.buffer.len().saturating_mul(2), 0);
+                self.buffer.resize(self.buffer.len().saturating_mul(2).max(ROOM.saturating_mul(4)), 0);
             }
         }
         self.buffer.get_mut(self.end..).unwrap_or_default()
@@ -165,6 +172,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`BadFrame`] when the bytes are none; nothing can be read from this peer any more.
+    #[expect(clippy::should_implement_trait, reason = "no iterator: a frame borrows the reader")]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, BadFrame> {
         const HEADER: usize = size_of::<FrameHeader>();
         let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
@@ -173,7 +181,7 @@ impl Reader {
         let bad = BadFrame { kind: header.kind, len: header.len };
         let len = header.len as usize;
         let kind = FrameKind::from_u8(header.kind).ok_or(bad)?;
-        if len > FRAME || len % 8 != 0 || header.flags != 0 || header.reserved != 0 {
+        if len > FRAME || !len.is_multiple_of(8) || header.flags != 0 || header.reserved != 0 {
             return Err(bad);
         }
         let Some(payload) = rest.get(..len) else { return Ok(None) };

@@ -1,0 +1,620 @@
+//! One session on one host: the log, the replica, the way to the server.
+
+use crate::arbiter::Descriptors;
+use crate::directory::Servers;
+use crate::link::{HIGH, Link};
+use crate::{Error, Result};
+use async_io::Async;
+use dsm_core::control::{Control, Ended};
+use dsm_core::limits::{PAGE, PROCESSES, SPACE};
+use dsm_core::lock::ARBITER;
+use dsm_core::log::{SharedArea, SharedLog};
+use dsm_core::memory::Mapped;
+use dsm_core::record::{DIED, Kind, SyncBody};
+use dsm_core::replica::{Progress, Replica};
+use dsm_core::segment::{OpenMode, SegmentInfo};
+use dsm_core::sequencer::agree;
+use dsm_core::sync::Ordering::{Relaxed, Release};
+use dsm_core::sync::{Barrier, spin};
+use dsm_core::sys::{event, futex, map, membarrier};
+use dsm_core::wire::control::{Ask, Reason, Refusal, Request, Response, SessionStatus, Told, frame, parse};
+use dsm_core::wire::{Frame, FrameHeader, FrameKind};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+/// The way to the server.
+#[derive(Debug)]
+pub enum Uplink {
+    /// It is in this process.
+    Local,
+    /// Over a socket.
+    Remote(Box<Link>),
+}
+
+#[derive(Debug)]
+struct Held {
+    info: SegmentInfo,
+    file: OwnedFd,
+    /// Its bytes have all come.
+    ready: bool,
+}
+
+/// Who waits for the answer to a request.
+#[derive(Debug)]
+struct Waiting {
+    request: u64,
+    client: u64,
+    /// Set once the segment is known but its bytes are still on the way.
+    segment: Option<u32>,
+}
+
+/// The log's memory, mapped.
+#[derive(Debug)]
+struct AreaMap(map::Range);
+
+impl AreaMap {
+    fn control(&self) -> &Control {
+        &self.area().control
+    }
+
+    fn area(&self) -> &SharedArea {
+        // SAFETY: the range is a mapping of at least this size (made in `HostSession::new`), page-aligned, sealed
+        // against shrinking and never unmapped while `self` lives; all fields are atomics, valid for any bytes.
+        unsafe { &*self.0.base().cast::<SharedArea>() }
+    }
+
+    fn log(&self) -> SharedLog<'_> {
+        self.area().log()
+    }
+}
+
+/// One session on one host.
+#[derive(Debug)]
+pub struct HostSession {
+    name: String,
+    host: u16,
+    uplink: Uplink,
+    file: OwnedFd,
+    bell: Async<OwnedFd>,
+    area: AreaMap,
+    /// Where the arbiter maps the segments, for writing.
+    space: map::Range,
+    replica: Replica,
+    segments: BTreeMap<u32, Held>,
+    /// Processes: number -> connection, process number of the system.
+    processes: BTreeMap<u16, (u64, u32)>,
+    /// Processes that have gone and are not cleaned up after yet; true when they died.
+    departed: Vec<(u16, bool)>,
+    waiting: Vec<Waiting>,
+    answers: Vec<(u64, Told, Descriptors)>,
+    next_request: u64,
+    /// A frame that has to wait for the replica lock.
+    stash: Option<(FrameHeader, Vec<u8>)>,
+    batch: Vec<u8>,
+    ended: Option<Ended>,
+}
+
+/// Batches that one round drains from the log before it looks at what has come.
+const BATCHES: usize = 4;
+/// Frames that one round applies before it looks at the log.
+const FRAMES: usize = 64;
+
+impl HostSession {
+    /// A session that the server has let this host join.
+    ///
+    /// # Errors
+    /// When the machine has no memory or addresses for it.
+    pub fn new(name: &str, host: u16, uplink: Uplink) -> Result<Self> {
+        let what = |what: &str| Error::system(format!("session {name:?}: {what}"));
+        let len = size_of::<SharedArea>();
+        let file = map::memory_file("dsm-log", len as u64).map_err(what("no memory for the log"))?;
+        let area = AreaMap(map::Range::of_file(&file, len).map_err(what("cannot map the log"))?);
+        let asymmetric = membarrier::available() && membarrier::register();
+        let fixed = &area.control().fixed;
+        fixed.magic.store(dsm_core::control::MAGIC, Relaxed);
+        fixed.layout.store(dsm_core::control::FINGERPRINT, Relaxed);
+        fixed.host.store(u32::from(host), Relaxed);
+        fixed.asymmetric.store(u32::from(asymmetric), Relaxed);
+        let bell = event::doorbell().and_then(Async::new).map_err(what("no doorbell"))?;
+        let space = map::Range::reserve(SPACE as usize, None).map_err(what("no address space"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            host,
+            uplink,
+            file,
+            bell,
+            area,
+            space,
+            replica: Replica::new(),
+            segments: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            departed: Vec::new(),
+            waiting: Vec::new(),
+            answers: Vec::new(),
+            next_request: 1,
+            stash: None,
+            batch: Vec::new(),
+            ended: None,
+        })
+    }
+
+    /// This host's number.
+    pub fn host(&self) -> u16 {
+        self.host
+    }
+
+    /// Makes a connected client a process. Returns its number, and the log's file and doorbell.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn admit(&mut self, client: u64, pid: u32) -> std::result::Result<(u16, Descriptors), Refusal> {
+        let taken = |number: &u16| {
+            self.processes.contains_key(number) || self.departed.iter().any(|(departed, _)| departed == number)
+        };
+        let number = (1..=PROCESSES).find(|number| !taken(number)).ok_or_else(|| {
+            Refusal::new(Reason::TooLarge, format!("the session already has {PROCESSES} processes on this host"))
+        })?;
+        let copy = |fd: &OwnedFd| fd.try_clone();
+        let descriptors =
+            [copy(&self.file), copy(self.bell.get_ref())].into_iter().collect::<std::io::Result<Vec<_>>>();
+        let descriptors = descriptors
+            .map_err(|error| Refusal::new(Reason::TooLarge, format!("the arbiter has no descriptors left: {error}")))?;
+        self.processes.insert(number, (client, pid));
+        Ok((number, descriptors))
+    }
+
+    /// A client is gone. Its locks, units and slots are given back at the next [`HostSession::pump`].
+    pub fn depart(&mut self, client: u64, process: u16, died: bool) {
+        self.waiting.retain(|waiting| waiting.client != client);
+        if self.processes.get(&process).is_some_and(|(owner, _)| *owner == client) {
+            self.processes.remove(&process);
+            self.departed.push((process, died));
+        }
+    }
+
+    /// Has the session ended on this host?
+    pub fn over(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Does it still have processes?
+    pub fn has_processes(&self) -> bool {
+        !self.processes.is_empty()
+    }
+
+    /// Is there nobody left, and everything that they did on its way?
+    pub fn unused(&self) -> bool {
+        self.processes.is_empty()
+            && self.departed.is_empty()
+            && !self.area.log().has_news(self.replica.sent())
+            && match &self.uplink {
+                Uplink::Local => true,
+                Uplink::Remote(link) => link.queued() == 0 && self.replica.acked() == self.replica.sent(),
+            }
+    }
+
+    /// Leaves the server.
+    pub fn disconnect(&mut self, servers: &mut Servers) {
+        match &mut self.uplink {
+            Uplink::Local => {
+                if let Some(server) = servers.get_mut(&self.name) {
+                    server.leave_local(self.host);
+                }
+            }
+            Uplink::Remote(link) => link.cut(),
+        }
+    }
+
+    /// Ends the session on this host. Processes see it in the control block.
+    pub fn end(&mut self, why: Ended, text: &str) {
+        if self.ended.is_none() {
+            crate::role::note(&format!("session {:?} has ended on this host: {text}", self.name));
+            self.ended = Some(why);
+            let rare = &self.area.control().rare;
+            rare.ended.store(why as u32, Release);
+            // Never reset: whoever stores from now on comes by and sees that it is over.
+            rare.asleep.store(1, Release);
+            rare.room.fetch_add(1, Relaxed);
+            futex::wake(&rare.room, u32::MAX >> 1);
+        }
+        for waiting in std::mem::take(&mut self.waiting) {
+            let refusal = Refusal::new(Reason::Unavailable, format!("session {:?} has ended: {text}", self.name));
+            self.answers.push((waiting.client, Told::Refused(refusal), Vec::new()));
+        }
+    }
+
+    /// Answers that have become known: for whom, what, with which descriptors.
+    pub fn answers(&mut self) -> Vec<(u64, Told, Descriptors)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// A question of a process. `None` when the answer comes later.
+    pub fn ask(&mut self, client: u64, ask: Ask, servers: &mut Servers) -> Option<Told> {
+        let request = match ask {
+            Ask::Open(open) => {
+                if let Some(held) = self.segments.values().find(|held| held.info.name == open.name) {
+                    if open.mode == OpenMode::CreateNew {
+                        let text = format!("segment {:?} exists already", open.name);
+                        return Some(Told::Refused(Refusal::new(Reason::Exists, text)));
+                    }
+                    if let Err(refusal) = agree(&held.info, &open) {
+                        return Some(Told::Refused(refusal));
+                    }
+                    let (request, segment) = (0, Some(held.info.id));
+                    self.waiting.push(Waiting { request, client, segment });
+                    self.serve_ready();
+                    return None;
+                }
+                Request::Open(open)
+            }
+            Ask::Sync(mut sync) => {
+                let process = self.processes.iter().find(|(_, (owner, _))| *owner == client);
+                sync.process = process.map_or(0, |(number, _)| u32::from(*number));
+                Request::Sync(sync)
+            }
+            Ask::List(_) => Request::List,
+            Ask::Join { .. } | Ask::Leave | Ask::Status | Ask::Down => {
+                return Some(Told::Refused(Refusal::new(Reason::Malformed, "not now")));
+            }
+        };
+        let id = self.next_request;
+        self.next_request += 1;
+        self.waiting.push(Waiting { request: id, client, segment: None });
+        self.request(id, request, servers);
+        None
+    }
+
+    fn request(&mut self, id: u64, request: Request, servers: &mut Servers) {
+        match &mut self.uplink {
+            Uplink::Local => {
+                if let Some(server) = servers.get_mut(&self.name) {
+                    server.local_request(self.host, id, request);
+                }
+            }
+            Uplink::Remote(link) => match frame(&request, id, self.host, 0) {
+                Ok(bytes) => link.queue_whole(&bytes),
+                Err(error) => {
+                    let refusal = Refusal::new(Reason::TooLarge, error.to_string());
+                    self.respond(id, |_| (Told::Refused(refusal), Vec::new()));
+                }
+            },
+        }
+    }
+
+    fn respond(&mut self, request: u64, told: impl FnOnce(&Self) -> (Told, Descriptors)) {
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.request == request) {
+            let waiting = self.waiting.remove(at);
+            let (told, descriptors) = told(self);
+            self.answers.push((waiting.client, told, descriptors));
+        }
+    }
+
+    /// Answers those who wait for segments that are complete.
+    fn serve_ready(&mut self) {
+        let mut still = Vec::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            match waiting.segment.and_then(|id| self.segments.get(&id)).filter(|held| held.ready) {
+                Some(held) => {
+                    let answer = match held.file.try_clone() {
+                        Ok(file) => (Told::Opened(held.info.clone()), vec![file]),
+                        Err(error) => {
+                            let text = format!("the arbiter has no descriptors left: {error}");
+                            (Told::Refused(Refusal::new(Reason::TooLarge, text)), Vec::new())
+                        }
+                    };
+                    self.answers.push((waiting.client, answer.0, answer.1));
+                }
+                None => still.push(waiting),
+            }
+        }
+        self.waiting = still;
+    }
+
+    /// Does what can be done now. Returns whether there was anything.
+    pub fn pump(&mut self, now: Instant, servers: &mut Servers) -> bool {
+        if self.ended.is_some() {
+            let forgotten = !self.departed.is_empty();
+            self.departed.clear();
+            return forgotten;
+        }
+        let mut busy = self.clean_up();
+        busy |= self.ship(servers);
+        busy |= self.take_in(now, servers);
+        if let Uplink::Remote(link) = &mut self.uplink {
+            busy |= link.flush();
+            if link.broken() {
+                self.end(Ended::ServerGone, "the connection to its server broke");
+            }
+        }
+        busy
+    }
+
+    /// Cleans up after processes that have gone.
+    fn clean_up(&mut self) -> bool {
+        let mut still = Vec::new();
+        for (process, died) in std::mem::take(&mut self.departed) {
+            let number = u32::from(process);
+            self.take_lock_of(number);
+            let log = self.area.log();
+            log.slots().iter().for_each(|slot| slot.reclaim(number));
+            let body = SyncBody { token: 0, amount: 0, process: number };
+            let flags = if died { DIED } else { 0 };
+            if !log.try_submit(Kind::Gone, flags, u64::from(process), bytemuck::bytes_of(&body)) {
+                still.push((process, died));
+            }
+        }
+        self.departed = still;
+        false
+    }
+
+    /// Completes what `dead` had begun under the replica lock, and frees it.
+    fn take_lock_of(&self, dead: u32) {
+        let log = self.area.log();
+        if log.lock().seize(dead) {
+            log.recover(&self.memory(), |offset, len| self.replica.contains(offset, len));
+            log.lock().release();
+        }
+    }
+
+    fn memory(&self) -> Mapped {
+        // SAFETY: only offsets that `replica.contains` has checked are used, and those are mapped in `space`.
+        unsafe { Mapped::new(self.space.base()) }
+    }
+
+    /// Sends what is new in the log.
+    fn ship(&mut self, servers: &mut Servers) -> bool {
+        let mut busy = false;
+        for _ in 0..BATCHES {
+            let congested = match &self.uplink {
+                Uplink::Local => servers.get(&self.name).is_none_or(crate::server::Server::congested),
+                Uplink::Remote(link) => link.queued() > HIGH,
+            };
+            if congested {
+                break;
+            }
+            self.batch.clear();
+            let log = self.area.log();
+            let (from, to) = match self.replica.drain(&log, &mut self.batch) {
+                Ok(Some(positions)) => positions,
+                Ok(None) => break,
+                Err(malformed) => {
+                    self.end(Ended::LogCorrupt, &format!("the log is corrupt: {malformed}"));
+                    return true;
+                }
+            };
+            busy = true;
+            let out = &self.area.control().arbiter.bytes_out;
+            out.store(out.load(Relaxed).wrapping_add(self.batch.len() as u64), Relaxed);
+            match &mut self.uplink {
+                Uplink::Local => {
+                    let Some(server) = servers.get_mut(&self.name) else { break };
+                    if let Err(why) = server.local_records(self.host, from, to, &self.batch) {
+                        server.leave_local(self.host);
+                        self.end(Ended::LogCorrupt, &why);
+                        return true;
+                    }
+                }
+                Uplink::Remote(link) => {
+                    let header = FrameHeader::new(FrameKind::Records, self.host, 0, self.batch.len(), from, to);
+                    link.queue(&header, &self.batch);
+                    link.flush();
+                }
+            }
+        }
+        busy
+    }
+
+    /// Applies what the server has sent.
+    fn take_in(&mut self, now: Instant, servers: &mut Servers) -> bool {
+        let mut busy = false;
+        if let Some((header, payload)) = self.stash.take() {
+            if !self.frame(header, &payload, servers) {
+                return false;
+            }
+            busy = true;
+        }
+        if matches!(self.uplink, Uplink::Local) {
+            for _ in 0..FRAMES {
+                let frame = servers.get_mut(&self.name).and_then(|server| server.local_frame(self.host));
+                let Some((header, payload)) = frame else { break };
+                busy = true;
+                if !self.frame(header, &payload, servers) {
+                    break;
+                }
+            }
+            return busy;
+        }
+        let Uplink::Remote(link) = &mut self.uplink else { return busy };
+        let count = link.receive();
+        if count > 0 {
+            link.heard(now);
+            let bytes = &self.area.control().arbiter.bytes_in;
+            bytes.store(bytes.load(Relaxed).wrapping_add(count as u64), Relaxed);
+            busy = true;
+        }
+        let mut reader = std::mem::take(&mut link.reader);
+        loop {
+            match reader.next() {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    let header = frame.header;
+                    busy = true;
+                    if !self.frame(header, frame.payload, servers) {
+                        break;
+                    }
+                }
+                Err(bad) => {
+                    self.end(Ended::Refused, &format!("its server sent {bad}"));
+                    break;
+                }
+            }
+        }
+        if let Uplink::Remote(link) = &mut self.uplink {
+            link.reader = reader;
+        }
+        busy
+    }
+
+    /// Handles one frame. False when it could not be done now; it is kept then.
+    fn frame(&mut self, header: FrameHeader, payload: &[u8], servers: &mut Servers) -> bool {
+        let kind = match header.kind {
+            kind if kind == FrameKind::Control as u8 => {
+                self.control(header.from, payload, servers);
+                return self.ended.is_none();
+            }
+            kind if kind == FrameKind::Records as u8 => FrameKind::Records,
+            kind if kind == FrameKind::Ack as u8 => FrameKind::Ack,
+            kind if kind == FrameKind::Reply as u8 => FrameKind::Reply,
+            kind if kind == FrameKind::Snapshot as u8 => FrameKind::Snapshot,
+            _ => FrameKind::Ping,
+        };
+        let (log, memory) = (self.area.log(), self.memory());
+        let frames = &log.control().arbiter.frames;
+        frames.store(frames.load(Relaxed).wrapping_add(1), Relaxed);
+        let lock = log.lock();
+        let patient = || {
+            for round in 0..64 {
+                if lock.try_acquire(ARBITER) {
+                    return true;
+                }
+                if round < 16 { spin() } else { futex::give_way() }
+            }
+            false
+        };
+        match self.replica.apply(&log, &memory, &Frame { kind, header, payload }, patient) {
+            Ok(Progress::Done) => true,
+            Ok(Progress::Busy) => {
+                let holder = lock.holder();
+                // Nobody of ours has this number: whoever wrote it there is gone, or never was.
+                let known = u16::try_from(holder).is_ok_and(|number| self.processes.contains_key(&number));
+                if holder != 0 && !known {
+                    self.take_lock_of(holder);
+                }
+                self.stash = Some((header, payload.to_vec()));
+                false
+            }
+            Err(bad) => {
+                self.end(Ended::Refused, &format!("its server sent {bad}"));
+                false
+            }
+        }
+    }
+
+    fn control(&mut self, id: u64, payload: &[u8], servers: &mut Servers) {
+        let response = match parse::<Response>(payload) {
+            Ok(response) => response,
+            Err(bad) => return self.end(Ended::Refused, &format!("its server sent {bad}")),
+        };
+        match response {
+            Response::Opened { info, snapshot } => self.opened(id, info, snapshot, servers),
+            Response::SnapshotDone(segment) => {
+                if let Some(held) = self.segments.get_mut(&segment) {
+                    held.ready = true;
+                }
+                self.serve_ready();
+            }
+            Response::Sync(object) => self.respond(id, |_| (Told::Sync(object), Vec::new())),
+            Response::Listing(listing) => self.respond(id, |_| (Told::Listing(listing), Vec::new())),
+            Response::Refused(refusal) => self.respond(id, |_| (Told::Refused(refusal), Vec::new())),
+            Response::Ending => self.end(Ended::ShutDown, "somebody ended it"),
+            Response::Joined(_) => self.end(Ended::Refused, "its server sent a welcome twice"),
+        }
+    }
+
+    /// The server has opened a segment for us.
+    fn opened(&mut self, id: u64, info: SegmentInfo, snapshot: bool, servers: &mut Servers) {
+        let number = info.id;
+        if !self.segments.contains_key(&number) {
+            match self.map(&info) {
+                Ok(file) => {
+                    self.replica.attach(info.offset, info.len);
+                    self.segments.insert(number, Held { info, file, ready: !snapshot });
+                }
+                Err(error) => {
+                    let text = format!("segment {:?} of {} bytes: {error}", info.name, info.len);
+                    let refusal = Refusal::new(Reason::NoMemory, text);
+                    self.respond(id, |_| (Told::Refused(refusal), Vec::new()));
+                    return self.request(0, Request::Detach(number), servers);
+                }
+            }
+        }
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.request == id) {
+            waiting.segment = Some(number);
+        }
+        self.serve_ready();
+    }
+
+    fn map(&self, info: &SegmentInfo) -> std::io::Result<OwnedFd> {
+        let fits = info.offset.is_multiple_of(PAGE) && info.len.is_multiple_of(PAGE) && info.len > 0;
+        if !fits || info.offset.checked_add(info.len).is_none_or(|end| end > SPACE) {
+            return Err(std::io::Error::other("its place makes no sense"));
+        }
+        let file = map::memory_file("dsm-segment", info.len)?;
+        self.space.map_file(info.offset as usize, info.len as usize, map::Access::ReadWrite, &file)?;
+        Ok(file)
+    }
+
+    /// For those who watch.
+    pub fn status(&self) -> SessionStatus {
+        let control = self.area.control();
+        let (producer, arbiter) = (&control.producer, &control.arbiter);
+        SessionStatus {
+            name: self.name.clone(),
+            host: self.host,
+            processes: self.processes.values().map(|(_, pid)| *pid).collect(),
+            direct: producer.direct.load(Relaxed),
+            trapped: producer.trapped.load(Relaxed),
+            bulk: producer.bulk.load(Relaxed),
+            applied: arbiter.applied.load(Relaxed),
+            frames: arbiter.frames.load(Relaxed),
+            bytes_in: arbiter.bytes_in.load(Relaxed),
+            bytes_out: arbiter.bytes_out.load(Relaxed),
+        }
+    }
+
+    /// Signs of life.
+    pub fn tick(&mut self, now: Instant, patience: Duration) {
+        if let Uplink::Remote(link) = &mut self.uplink {
+            link.tick(now, patience);
+        }
+    }
+
+    /// About to sleep: producers shall ring. The caller passes a heavy barrier before it looks again.
+    pub fn doze(&self) {
+        if self.over() {
+            return;
+        }
+        self.area.control().rare.asleep.store(1, Relaxed);
+        Barrier::new(self.area.control().fixed.asymmetric.load(Relaxed) != 0).heavy();
+    }
+
+    /// Not asleep.
+    pub fn wake(&self) {
+        if self.over() {
+            return;
+        }
+        self.area.control().rare.asleep.store(0, Relaxed);
+        event::silence(self.bell.get_ref().as_fd());
+    }
+
+    /// Is there anything new in the log?
+    pub fn has_news(&self) -> bool {
+        self.area.log().has_news(self.replica.sent())
+    }
+
+    /// Does something wait for the replica lock?
+    pub fn impatient(&self) -> bool {
+        self.stash.is_some() || !self.departed.is_empty()
+    }
+
+    /// Is there anything to do? Else asks to be woken.
+    pub fn poll(&self, cx: &mut Context<'_>) -> bool {
+        let ready = self.bell.poll_readable(cx).is_ready();
+        match &self.uplink {
+            Uplink::Local => ready,
+            Uplink::Remote(link) => link.poll(cx, true) || ready,
+        }
+    }
+}

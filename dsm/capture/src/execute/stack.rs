@@ -1,0 +1,93 @@
+//! Instructions that write to the stack, for stacks inside the region, and POP to memory.
+
+use super::Trap;
+use super::machine::gpr;
+use crate::plan::{Segment, Value};
+use crate::{Outcome, memory};
+use std::arch::asm;
+
+/// The selector in FS or GS, which the handler shares with the program.
+pub(super) fn selector(segment: Segment) -> u64 {
+    let selector: u64;
+    match segment {
+        // SAFETY: the instruction only reads a register.
+        Segment::Fs => unsafe { asm!("mov {:e}, fs", out(reg) selector, options(nomem, nostack, preserves_flags)) },
+        // SAFETY: as above.
+        _ => unsafe { asm!("mov {:e}, gs", out(reg) selector, options(nomem, nostack, preserves_flags)) },
+    }
+    selector & 0xffff
+}
+
+/// RFLAGS as PUSHF shows them: without RF and VM.
+pub(super) fn pushed_flags(flags: u64) -> u64 {
+    const RESUME_AND_VIRTUAL: u64 = 0b11 << 16;
+    flags & !RESUME_AND_VIRTUAL
+}
+
+/// PUSH in all its forms.
+pub(super) fn push(trap: &mut Trap, value: Value, width: usize) -> Outcome {
+    // The operand is read, and its address computed, before RSP changes.
+    let Some(value) = trap.value(value, width) else { return Outcome::NotOurs };
+    let top = trap.machine.full(gpr::RSP).wrapping_sub(width as u64);
+    let outcome = trap.store(top as usize, &value.to_le_bytes()[..width]);
+    if matches!(outcome, Outcome::Done) {
+        trap.machine.set_full(gpr::RSP, top);
+    }
+    outcome
+}
+
+/// CALL, direct and indirect.
+pub(super) fn call(trap: &mut Trap, target: Value) -> Outcome {
+    let Some(target) = trap.value(target, 8) else { return Outcome::NotOurs };
+    let next = trap.site.rip.wrapping_add(u64::from(trap.plan().len));
+    let top = trap.machine.full(gpr::RSP).wrapping_sub(8);
+    let outcome = trap.store(top as usize, &next.to_le_bytes());
+    if matches!(outcome, Outcome::Done) {
+        trap.machine.set_full(gpr::RSP, top);
+        trap.machine.set_rip(target);
+    }
+    outcome
+}
+
+/// ENTER: the frame pointer, copies of `level - 1` outer ones, the new one, and room for `size` bytes.
+pub(super) fn enter(trap: &mut Trap, size: u16, level: u8) -> Outcome {
+    const WORD: u64 = 8;
+    let (stack, base) = (trap.machine.full(gpr::RSP), trap.machine.full(gpr::RBP));
+    let frame = stack.wrapping_sub(WORD);
+    let copies = u64::from(level.max(1)) - 1;
+    let words = if level == 0 { 1 } else { copies + 2 };
+    let end = stack.wrapping_sub(words * WORD).wrapping_sub(u64::from(size));
+    // The processor also makes sure that the new top of the stack can be written.
+    let len = stack.wrapping_sub(end) as usize;
+    let outer = base.wrapping_sub(copies * WORD) as usize;
+    if !trap.accepts(end as usize, len) || !memory::readable(outer, (copies * WORD) as usize) {
+        return Outcome::NotOurs;
+    }
+    for index in 0..words {
+        // Word by word, as a frame pointer to be copied may be one that was just pushed.
+        let copied = base.wrapping_sub(index * WORD) as usize;
+        let word = match index {
+            0 => Some(base),
+            _ if index <= copies => memory::word(copied, WORD as usize),
+            _ => Some(frame),
+        };
+        let Some(word) = word else { return Outcome::NotOurs };
+        trap.sink.store(stack.wrapping_sub((index + 1) * WORD) as usize, &word.to_le_bytes());
+    }
+    trap.machine.set_full(gpr::RBP, frame);
+    trap.machine.set_full(gpr::RSP, end);
+    trap.advance()
+}
+
+/// POP to memory. An address that RSP takes part in is computed after RSP was increased.
+pub(super) fn pop(trap: &mut Trap, width: usize) -> Outcome {
+    let old = trap.machine.full(gpr::RSP);
+    let Some(value) = memory::word(old as usize, width) else { return Outcome::NotOurs };
+    trap.machine.set_full(gpr::RSP, old.wrapping_add(width as u64));
+    let address = trap.place().address(&trap.machine);
+    let outcome = trap.store(address, &value.to_le_bytes()[..width]);
+    if !matches!(outcome, Outcome::Done) {
+        trap.machine.set_full(gpr::RSP, old);
+    }
+    outcome
+}

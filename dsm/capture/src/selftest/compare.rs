@@ -1,0 +1,146 @@
+//! Random x87 and vector state, and what is compared of it.
+
+use super::rng::Rng;
+use super::runner::State;
+use crate::processor::{Processor, component};
+use std::fmt::Write;
+
+const HEADER: usize = 512;
+const X87: u64 = 1;
+const SSE: u64 = 2;
+const AVX: u64 = 4;
+
+/// Fills an area made by the kernel with random state.
+pub(super) fn randomize(area: &mut [u8], has_header: bool, processor: &Processor, rng: &mut Rng) {
+    let mut put = |at: usize, bytes: &[u8]| area[at..at + bytes.len()].copy_from_slice(bytes);
+    // Exceptions are masked, except now and then.
+    let masks = if rng.one_in(32) { rng.next() } else { u64::MAX };
+    let control = rng.below(4) << 10 | [0u64, 2, 3][rng.below(3) as usize] << 8 | 0x40 | masks & 0x3f;
+    put(0, &(control as u16).to_le_bytes());
+    // Top of stack and condition codes; no exception is pending.
+    put(2, &((rng.next() & 0x7f00) as u16).to_le_bytes());
+    put(4, &[rng.next() as u8, 0]);
+    // AMD's processors forget where the last x87 instruction was whenever their state is saved, and so at every
+    // signal, so there is nothing to compare on them.
+    let pointers = if processor.amd { [0; 3] } else { [rng.next() & 0x7ff, rng.next() >> 17, rng.next() >> 17] };
+    put(6, &(pointers[0] as u16).to_le_bytes());
+    put(8, &pointers[1].to_le_bytes());
+    put(16, &pointers[2].to_le_bytes());
+    let masks = if rng.one_in(32) { rng.next() } else { u64::MAX };
+    let mxcsr = rng.below(4) << 13 | rng.next() & 0x8040 | masks & 0x1f80 | rng.next() & 0x3f & (masks >> 7);
+    put(24, &(mxcsr as u32).to_le_bytes());
+    for index in 0..8 {
+        let (mantissa, exponent) = float(rng);
+        put(32 + index * 16, &mantissa.to_le_bytes());
+        put(32 + index * 16 + 8, &u64::from(exponent).to_le_bytes());
+    }
+    for index in 0..32 {
+        put(160 + index * 8, &rng.next().to_le_bytes());
+    }
+    if !has_header {
+        return;
+    }
+    let mut used = X87 | SSE;
+    let upper = processor.offsets[component::AVX] as usize;
+    if upper != 0 {
+        used |= AVX;
+        for index in 0..32 {
+            put(upper + index * 8, &rng.next().to_le_bytes());
+        }
+    }
+    if processor.offsets[component::OPMASK] != 0 {
+        for number in [component::OPMASK, component::ZMM_HIGH, component::ZMM_MORE] {
+            used |= 1 << number;
+            let (at, words) = (processor.offsets[number] as usize, [8, 64, 128][number - component::OPMASK]);
+            for index in 0..words {
+                put(at + index * 8, &rng.next().to_le_bytes());
+            }
+        }
+    }
+    // Sometimes a component is in its initial state.
+    if rng.one_in(8) {
+        used &= rng.next();
+    }
+    put(HEADER, &used.to_le_bytes());
+}
+
+/// A floating-point number of 80 bits: its size is such that conversions matter.
+fn float(rng: &mut Rng) -> (u64, u16) {
+    let mantissa = rng.next() | 1 << 63;
+    let sign = (rng.next() & 0x8000) as u16;
+    match rng.below(8) {
+        0 => (0, sign),
+        1 => (1 << 63, sign | 0x7fff),
+        2 => (mantissa, sign | 0x7fff),
+        3 => (mantissa, sign | rng.below(0x7fff) as u16),
+        _ => (mantissa, sign | (0x3fff - 8 + rng.below(80)) as u16),
+    }
+}
+
+/// What of an area can be observed by a program: the bytes of components that are in use, and their initial values
+/// where they are not.
+fn observable(area: &[u8], has_header: bool, processor: &Processor) -> Vec<(&'static str, Vec<u8>)> {
+    let mut used = X87 | SSE;
+    if has_header {
+        let mut word = [0; 8];
+        word.copy_from_slice(&area[HEADER..HEADER + 8]);
+        used = u64::from_le_bytes(word);
+    }
+    let part = |bit: u64, at: usize, len: usize| {
+        if used & bit != 0 { area[at..at + len].to_vec() } else { vec![0; len] }
+    };
+    let mut control = part(X87, 0, 24);
+    if used & X87 == 0 {
+        control[..2].copy_from_slice(&0x37fu16.to_le_bytes());
+    }
+    let mut stack = part(X87, 32, 128);
+    // The upper six bytes of each slot are reserved.
+    stack.chunks_exact_mut(16).for_each(|slot| slot[10..].fill(0));
+    let mut parts = vec![
+        ("x87 control", control),
+        ("x87 stack", stack),
+        ("mxcsr", area[24..28].to_vec()),
+        ("xmm", part(SSE, 160, 256)),
+    ];
+    let sizes =
+        [(component::AVX, 256), (component::OPMASK, 64), (component::ZMM_HIGH, 512), (component::ZMM_MORE, 1024)];
+    for (number, size) in sizes {
+        let at = processor.offsets[number] as usize;
+        if has_header && at != 0 {
+            parts.push(("upper vectors or masks", part(1 << number, at, size)));
+        }
+    }
+    parts
+}
+
+/// Every difference between what the processor left and what the engine left, as text. `ignored`: flags that the
+/// instruction leaves undefined.
+pub(super) fn differences(
+    native: &State,
+    captured: &State,
+    ignored: u64,
+    has_header: bool,
+    processor: &Processor,
+) -> String {
+    const RESUME: u64 = 1 << 16;
+    let mut text = String::new();
+    for number in 0..16 {
+        let (left, right) = (native.registers[number], captured.registers[number]);
+        if left != right {
+            let _ = writeln!(text, "  {:?}: natively {left:#x}, captured {right:#x}", super::generate::name(number));
+        }
+    }
+    if native.rip != captured.rip {
+        let _ = writeln!(text, "  RIP: natively {:#x}, captured {:#x}", native.rip, captured.rip);
+    }
+    let compared = !(ignored | RESUME);
+    if (native.flags ^ captured.flags) & compared != 0 {
+        let _ = writeln!(text, "  flags: natively {:#x}, captured {:#x}", native.flags, captured.flags);
+    }
+    let left = observable(&native.area, has_header, processor);
+    let right = observable(&captured.area, has_header, processor);
+    for ((name, left), (_, right)) in left.iter().zip(&right).filter(|(left, right)| left != right) {
+        let _ = writeln!(text, "  {name}:\n    natively {left:02x?}\n    captured {right:02x?}");
+    }
+    text
+}

@@ -1,0 +1,485 @@
+//! Random instructions that write memory, and random registers for them.
+
+use super::arena::Arena;
+use super::rng::Rng;
+use iced_x86::{
+    Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpCodeOperandKind as Kind,
+    OpKind, Register,
+};
+
+/// A random instruction and where it wants its memory.
+pub(super) struct Case {
+    pub(super) instruction: Instruction,
+    pub(super) bytes: Vec<u8>,
+    pub(super) registers: [u64; 16],
+    pub(super) flags: u64,
+    /// Eight bytes to put at an address before running, for an operand that must have a meaning.
+    pub(super) poke: Option<(usize, u64)>,
+    /// Where an explicit destination should be.
+    pub(super) target: usize,
+}
+
+const GPR64: [Register; 16] = [
+    Register::RAX,
+    Register::RCX,
+    Register::RDX,
+    Register::RBX,
+    Register::RSP,
+    Register::RBP,
+    Register::RSI,
+    Register::RDI,
+    Register::R8,
+    Register::R9,
+    Register::R10,
+    Register::R11,
+    Register::R12,
+    Register::R13,
+    Register::R14,
+    Register::R15,
+];
+
+fn nth(first: Register, index: u64) -> Register {
+    first + index as u32
+}
+
+/// How a random memory operand comes to its address.
+#[derive(Clone, Copy)]
+struct Shape {
+    base: Register,
+    index: Register,
+    scale: u32,
+    short: bool,
+}
+
+/// Makes one instruction of `code`, at `ip`. `None`: this draw cannot be encoded, or it is not what it says.
+pub(super) fn generate(code: Code, rng: &mut Rng, arena: &Arena, ip: u64) -> Option<Case> {
+    let operands = code.op_code();
+    let mut instruction = Instruction::default();
+    instruction.set_code(code);
+    let target = arena.target(rng, size_of_memory(code));
+    let mut registers: [u64; 16] = std::array::from_fn(|_| rng.value());
+    let mut shape = None;
+    for operand in 0..operands.op_count() {
+        set_operand(&mut instruction, operand, operands.op_kind(operand), rng, arena, &mut shape, ip)?;
+    }
+    if operands.require_op_mask_register() || (operands.can_use_op_mask_register() && rng.one_in(2)) {
+        instruction.set_op_mask(nth(Register::K1, rng.below(7)));
+    }
+    if operands.can_use_lock_prefix() && rng.one_in(2) {
+        instruction.set_has_lock_prefix(true);
+    }
+    if code.is_string_instruction() {
+        match rng.below(4) {
+            0 => {}
+            1 if operands.can_use_repne_prefix() => instruction.set_has_repne_prefix(true),
+            _ => instruction.set_has_rep_prefix(true),
+        }
+    }
+    let mut segment_base = 0;
+    if shape.is_some_and(|shape: Shape| !shape.short) && rng.one_in(8) {
+        let (segment, base) = arena.segment(rng);
+        instruction.set_segment_prefix(segment);
+        segment_base = base;
+    }
+    let mut flags = 0x202 | (rng.next() & 0x8d5);
+    let mut wanted = (target as u64).wrapping_sub(segment_base);
+    let mut poke = None;
+    stack_and_strings(&mut instruction, &mut registers, &mut flags, target, rng, arena);
+    if moves_by_bits(&instruction) {
+        wanted = move_by_bits(&instruction, &mut registers, wanted, rng);
+    }
+    if writes_stack(&instruction) || instruction.mnemonic() == Mnemonic::Movdir64b {
+        // The explicit operand, if there is one, is a source somewhere else.
+        wanted = (arena.target(rng, 64) as u64).wrapping_sub(segment_base);
+        if code.is_call_near_indirect() {
+            poke = Some((wanted.wrapping_add(segment_base) as usize, arena.end_of_code()));
+        }
+    }
+    if let Some(shape) = shape {
+        address(&mut instruction, &mut registers, shape, wanted, rng)?;
+    }
+    if code.is_call_near_indirect() && instruction.op0_kind() == OpKind::Register {
+        registers[instruction.op0_register().full_register().number()] = arena.end_of_code();
+    }
+    if instruction.mnemonic() == Mnemonic::Clzero {
+        registers[0] = target as u64;
+    }
+    if matches!(instruction.mnemonic(), Mnemonic::Cmpxchg | Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b) && rng.one_in(2)
+    {
+        let [low, high] = arena.peek(target);
+        let wide = instruction.mnemonic() == Mnemonic::Cmpxchg16b;
+        let narrow = instruction.mnemonic() == Mnemonic::Cmpxchg8b;
+        let uses = |register: Register| [instruction.memory_base(), instruction.memory_index()].contains(&register);
+        if !uses(Register::RAX) && !uses(Register::EAX) {
+            registers[0] = low;
+        }
+        if wide || narrow {
+            registers[2] = if wide { high } else { low >> 32 };
+        }
+    }
+    if let Some(mask) = save_mask(&instruction) {
+        registers[0] = mask & rng.next() | rng.below(2) << 1;
+    }
+    let bytes = encode(&instruction, ip, rng)?;
+    let (decoded, _) = crate::decode::decode_bytes(&bytes, ip, arena.amd);
+    if decoded.code() != code || decoded.len() != bytes.len() || !writes_memory(&decoded) {
+        return None;
+    }
+    Some(Case { instruction: decoded, bytes, registers, flags, poke, target })
+}
+
+fn save_mask(instruction: &Instruction) -> Option<u64> {
+    use Mnemonic::{Xsave, Xsave64, Xsavec, Xsavec64, Xsaveopt, Xsaveopt64};
+    matches!(instruction.mnemonic(), Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64).then_some(0xe7)
+}
+
+fn size_of_memory(code: Code) -> usize {
+    let mut instruction = Instruction::default();
+    instruction.set_code(code);
+    match instruction.memory_size().size() {
+        0 if save_mask(&instruction).is_some() => 1024,
+        0 => 64,
+        size => size,
+    }
+}
+
+/// Does iced say that it writes memory? (It is asked in another way than the engine asks.)
+pub(super) fn writes_memory(instruction: &Instruction) -> bool {
+    let mut factory = InstructionInfoFactory::new();
+    let written = |access: OpAccess| {
+        matches!(access, OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite)
+    };
+    factory.info(instruction).used_memory().iter().any(|memory| written(memory.access()))
+}
+
+/// May it be run at all? Interrupts, far calls and what belongs to the system may not.
+pub(super) fn harmless(code: Code) -> bool {
+    let operands = code.op_code();
+    let flow = operands.is_instruction() && operands.mode64() && !operands.is_privileged();
+    let mut instruction = Instruction::default();
+    instruction.set_code(code);
+    flow && match instruction.flow_control() {
+        FlowControl::Next => true,
+        FlowControl::Call => code.is_call_near(),
+        FlowControl::IndirectCall => code.is_call_near_indirect(),
+        _ => false,
+    }
+}
+
+pub(super) fn writes_stack(instruction: &Instruction) -> bool {
+    use Mnemonic::{Call, Enter, Push, Pushf, Pushfq};
+    matches!(instruction.mnemonic(), Push | Pushf | Pushfq | Call | Enter)
+}
+
+fn moves_by_bits(instruction: &Instruction) -> bool {
+    matches!(instruction.mnemonic(), Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc)
+        && instruction.op1_kind() == OpKind::Register
+}
+
+fn move_by_bits(instruction: &Instruction, registers: &mut [u64; 16], wanted: u64, rng: &mut Rng) -> u64 {
+    let register = instruction.op1_register();
+    let bits = register.size() as i64 * 8;
+    let offset = rng.below(4000) as i64 - 2000;
+    let garbage = if bits == 64 { 0 } else { rng.next() << bits };
+    let kept = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+    registers[register.full_register().number()] = offset as u64 & kept | garbage;
+    wanted.wrapping_sub((offset.div_euclid(bits) * (bits / 8)) as u64)
+}
+
+fn stack_and_strings(
+    instruction: &mut Instruction,
+    registers: &mut [u64; 16],
+    flags: &mut u64,
+    target: usize,
+    rng: &mut Rng,
+    arena: &Arena,
+) {
+    const DIRECTION: u64 = 1 << 10;
+    let string = instruction.code().is_string_instruction();
+    let implicit = (0..instruction.op_count()).find(|operand| {
+        use OpKind::{MemoryESEDI, MemoryESRDI, MemorySegEDI, MemorySegRDI};
+        matches!(instruction.op_kind(*operand), MemoryESRDI | MemoryESEDI | MemorySegRDI | MemorySegEDI)
+    });
+    if let Some(operand) = implicit {
+        use OpKind::{MemoryESEDI, MemorySegEDI};
+        let short = matches!(instruction.op_kind(operand), MemoryESEDI | MemorySegEDI);
+        let garbage = if short { rng.next() << 32 } else { 0 };
+        let source = match rng.below(3) {
+            // Close by, so that the two overlap.
+            0 => target.wrapping_add(rng.below(64) as usize).wrapping_sub(32),
+            _ => arena.target(rng, 64),
+        };
+        registers[7] = target as u64 | garbage;
+        registers[6] = source as u64 | garbage;
+        registers[1] = if rng.one_in(8) { rng.below(9000) } else { rng.below(100) } | garbage;
+        if string && rng.one_in(2) {
+            *flags |= DIRECTION;
+        }
+        if !string && rng.one_in(8) {
+            let (segment, base) = arena.segment(rng);
+            instruction.set_segment_prefix(segment);
+            registers[7] = registers[7].wrapping_sub(base);
+        }
+    }
+    if writes_stack(instruction) {
+        registers[4] = target as u64 + 8;
+        registers[5] = arena.target(rng, 8) as u64;
+        if instruction.mnemonic() == Mnemonic::Enter {
+            registers[5] = arena.middle() as u64 + rng.below(256);
+            registers[4] = arena.middle() as u64 + rng.below(1024);
+        }
+    }
+    if instruction.mnemonic() == Mnemonic::Pop {
+        registers[4] = arena.target(rng, 8) as u64;
+    }
+    if instruction.mnemonic() == Mnemonic::Movdir64b {
+        registers[instruction.op0_register().full_register().number()] = target as u64 & !63;
+    }
+}
+
+/// Chooses a displacement and registers such that the operand is at `wanted`.
+fn address(
+    instruction: &mut Instruction,
+    registers: &mut [u64; 16],
+    shape: Shape,
+    wanted: u64,
+    rng: &mut Rng,
+) -> Option<()> {
+    let cut = |value: u64| if shape.short { value & 0xffff_ffff } else { value };
+    let garbage = if shape.short { rng.next() << 32 } else { 0 };
+    let number = |register: Register| register.full_register().number();
+    let (base, index) = (shape.base, shape.index);
+    let pops = instruction.mnemonic() == Mnemonic::Pop && base.full_register() == Register::RSP;
+    let wanted = if pops {
+        // RSP is the source and, after the increment, the base.
+        registers[4].wrapping_add(instruction.op_code().op_count().into()).wrapping_sub(1).wrapping_add(rng.below(1000))
+    } else {
+        wanted
+    };
+    let displacement = if base == Register::RIP || base == Register::EIP {
+        wanted
+    } else if base == Register::None && index == Register::None {
+        wanted
+    } else if pops {
+        if index != Register::None {
+            registers[number(index)] = rng.below(200);
+        }
+        rng.below(256)
+    } else if base == Register::None {
+        let value = rng.below(4000).wrapping_sub(2000);
+        registers[number(index)] = cut(value) | garbage;
+        wanted.wrapping_sub(value.wrapping_mul(shape.scale.into()))
+    } else {
+        let displacement = match rng.below(3) {
+            0 => 0,
+            1 => rng.below(256).wrapping_sub(128),
+            _ => i64::from(rng.next() as i32) as u64,
+        };
+        if index == Register::None {
+            registers[number(base)] = cut(wanted.wrapping_sub(displacement)) | garbage;
+            displacement
+        } else if index == base {
+            let scale = u64::from(shape.scale) + 1;
+            let value = cut(wanted) / scale - rng.below(20);
+            registers[number(base)] = value | garbage;
+            wanted.wrapping_sub(value.wrapping_mul(scale))
+        } else {
+            let value =
+                if moves_by_bits(instruction) && instruction.op1_register().full_register() == index.full_register() {
+                    cut(registers[number(index)])
+                } else {
+                    let value = if rng.one_in(2) { rng.below(5000).wrapping_sub(2500) } else { rng.next() };
+                    registers[number(index)] = cut(value) | garbage;
+                    value
+                };
+            let scaled = value.wrapping_mul(shape.scale.into());
+            registers[number(base)] = cut(wanted.wrapping_sub(displacement).wrapping_sub(scaled)) | garbage;
+            displacement
+        }
+    };
+    instruction.set_memory_displacement64(if shape.short { displacement & 0xffff_ffff } else { displacement });
+    let moffs = instruction.op_code().op_kinds().contains(&Kind::mem_offs);
+    let bare = base == Register::None && index == Register::None;
+    let wide = match (bare, moffs) {
+        _ if shape.short => i64::from(displacement as i32) as u64 & 0xffff_ffff == displacement & 0xffff_ffff,
+        (true, true) => true,
+        _ if base == Register::RIP => true,
+        _ => i64::from(displacement as i32) as u64 == displacement,
+    };
+    let small = i64::from(displacement as i8) as u64 == displacement;
+    let size = match () {
+        () if displacement == 0 && base != Register::None && base != Register::RIP && base != Register::EIP => {
+            rng.below(2) as u32
+        }
+        () if small
+            && !bare
+            && base != Register::None
+            && base != Register::RIP
+            && base != Register::EIP
+            && rng.one_in(2) =>
+        {
+            1
+        }
+        () if shape.short => 4,
+        () => 8,
+    };
+    instruction.set_memory_displ_size(size);
+    wide.then_some(())
+}
+
+fn set_operand(
+    instruction: &mut Instruction,
+    operand: u32,
+    kind: Kind,
+    rng: &mut Rng,
+    arena: &Arena,
+    shape: &mut Option<Shape>,
+    ip: u64,
+) -> Option<()> {
+    use Kind::*;
+    let register = |first: Register, count: u64, rng: &mut Rng| nth(first, rng.below(count));
+    let wide = arena.evex_registers;
+    let chosen = match kind {
+        r8_reg | r8_opcode => register(Register::AL, 20, rng),
+        r16_reg | r16_rm | r16_opcode | r16_reg_mem => register(Register::AX, 16, rng),
+        r32_reg | r32_rm | r32_opcode | r32_vvvv => register(Register::EAX, 16, rng),
+        r64_reg | r64_rm | r64_opcode | r64_vvvv => register(Register::RAX, 16, rng),
+        r64_reg_mem => register(Register::RAX, 16, rng),
+        r32_reg_mem => register(Register::EAX, 16, rng),
+        r16_or_mem | r32_or_mem | r64_or_mem if instruction.code().is_call_near_indirect() && rng.one_in(2) => {
+            register(Register::RAX, 16, rng)
+        }
+        seg_reg => nth(Register::ES, [0, 1, 2, 3, 4, 5][rng.below(6) as usize]),
+        fs => Register::FS,
+        gs => Register::GS,
+        mm_reg | mm_rm => register(Register::MM0, 8, rng),
+        k_reg | k_rm | k_vvvv => register(Register::K0, 8, rng),
+        xmm_reg | xmm_rm | xmm_vvvv => register(Register::XMM0, wide, rng),
+        ymm_reg | ymm_rm | ymm_vvvv => register(Register::YMM0, wide, rng),
+        zmm_reg | zmm_rm | zmm_vvvv => register(Register::ZMM0, wide, rng),
+        al => Register::AL,
+        cl => Register::CL,
+        ax => Register::AX,
+        eax => Register::EAX,
+        rax => Register::RAX,
+        dx => Register::DX,
+        st0 => Register::ST0,
+        imm8 => {
+            let second = operand > 0 && instruction.op_kind(operand - 1) == OpKind::Immediate16;
+            instruction.set_op_kind(operand, if second { OpKind::Immediate8_2nd } else { OpKind::Immediate8 });
+            if second {
+                instruction.set_immediate8_2nd(rng.below(40) as u8)
+            } else {
+                instruction.set_immediate8(rng.next() as u8)
+            }
+            return Some(());
+        }
+        imm8_const_1 => {
+            instruction.set_op_kind(operand, OpKind::Immediate8);
+            instruction.set_immediate8(1);
+            return Some(());
+        }
+        imm16 => {
+            instruction.set_op_kind(operand, OpKind::Immediate16);
+            let enters = instruction.mnemonic() == Mnemonic::Enter;
+            instruction.set_immediate16(if enters { rng.below(2000) as u16 } else { rng.next() as u16 });
+            return Some(());
+        }
+        imm8sex16 | imm8sex32 | imm8sex64 | imm32 | imm32sex64 | imm64 => {
+            let (kind, value) = match kind {
+                imm8sex16 => (OpKind::Immediate8to16, i64::from(rng.next() as i8)),
+                imm8sex32 => (OpKind::Immediate8to32, i64::from(rng.next() as i8)),
+                imm8sex64 => (OpKind::Immediate8to64, i64::from(rng.next() as i8)),
+                imm32 => (OpKind::Immediate32, i64::from(rng.next() as i32)),
+                imm32sex64 => (OpKind::Immediate32to64, i64::from(rng.next() as i32)),
+                _ => (OpKind::Immediate64, rng.next() as i64),
+            };
+            instruction.set_op_kind(operand, kind);
+            instruction.set_immediate_i64(operand, value);
+            return Some(());
+        }
+        br64_1 | br64_4 => {
+            instruction.set_op_kind(operand, OpKind::NearBranch64);
+            instruction.set_near_branch64(arena.end_of_code());
+            return Some(());
+        }
+        es_rDI | seg_rDI | seg_rSI => {
+            let short = *shape.get_or_insert(Shape {
+                base: Register::None,
+                index: Register::None,
+                scale: 1,
+                short: arena.low && rng.one_in(4),
+            });
+            let kind = match (kind, short.short) {
+                (es_rDI, false) => OpKind::MemoryESRDI,
+                (es_rDI, true) => OpKind::MemoryESEDI,
+                (seg_rDI, false) => OpKind::MemorySegRDI,
+                (seg_rDI, true) => OpKind::MemorySegEDI,
+                (_, false) => OpKind::MemorySegRSI,
+                (_, true) => OpKind::MemorySegESI,
+            };
+            instruction.set_op_kind(operand, kind);
+            return Some(());
+        }
+        mem | mem_offs | mem_vsib32x | mem_vsib32y | mem_vsib32z | mem_vsib64x | mem_vsib64y | mem_vsib64z
+        | mem_mib | sibmem | r8_or_mem | r16_or_mem | r32_or_mem | r64_or_mem | r32_or_mem_mpx | r64_or_mem_mpx
+        | mm_or_mem | xmm_or_mem | ymm_or_mem | zmm_or_mem | k_or_mem | bnd_or_mem_mpx => {
+            let drawn = draw_shape(kind == mem_offs, rng, arena, ip);
+            instruction.set_op_kind(operand, OpKind::Memory);
+            instruction.set_memory_base(drawn.base);
+            instruction.set_memory_index(drawn.index);
+            instruction.set_memory_index_scale(drawn.scale);
+            *shape = Some(drawn);
+            return Some(());
+        }
+        _ => return Option::None,
+    };
+    instruction.set_op_kind(operand, OpKind::Register);
+    instruction.set_op_register(operand, chosen);
+    Some(())
+}
+
+fn draw_shape(bare: bool, rng: &mut Rng, arena: &Arena, ip: u64) -> Shape {
+    let none = Register::None;
+    let short = arena.low && rng.one_in(4);
+    let first = if short { Register::EAX } else { Register::RAX };
+    let scale = 1 << rng.below(4);
+    let any = |rng: &mut Rng| nth(first, rng.below(16));
+    let index = |rng: &mut Rng| nth(first, [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15][rng.below(15) as usize]);
+    let near = (arena.middle() as i64 - ip as i64).unsigned_abs() < 1 << 30;
+    match rng.below(8) {
+        _ if bare => Shape { base: none, index: none, scale: 1, short },
+        0 if near => Shape { base: if short { Register::EIP } else { Register::RIP }, index: none, scale: 1, short },
+        1 if arena.low => Shape { base: none, index: none, scale: 1, short },
+        2 if arena.low => Shape { base: none, index: index(rng), scale, short },
+        3 | 4 => Shape { base: any(rng), index: none, scale: 1, short },
+        5 => Shape { base: nth(first, 4), index: none, scale: 1, short },
+        _ => Shape { base: any(rng), index: index(rng), scale, short },
+    }
+}
+
+/// Encodes, sometimes with prefixes that mean nothing.
+fn encode(instruction: &Instruction, ip: u64, rng: &mut Rng) -> Option<Vec<u8>> {
+    let mut encoder = Encoder::new(64);
+    let meaningless: &[u8] = match rng.below(24) {
+        0 => &[0x2e],
+        1 => &[0x3e],
+        2 => &[0x26],
+        3 => &[0x48, 0x36],
+        4 => &[0x4f, 0x3e],
+        _ => &[],
+    };
+    let branches = instruction.flow_control() != FlowControl::Next;
+    let own = instruction.segment_prefix() != Register::None;
+    let meaningless = if branches || own { &[] } else { meaningless };
+    let start = ip + meaningless.len() as u64;
+    let len = encoder.encode(instruction, start).ok()?;
+    let mut bytes = meaningless.to_vec();
+    bytes.extend(encoder.take_buffer());
+    (bytes.len() == len + meaningless.len() && bytes.len() <= 15).then_some(bytes)
+}
+
+/// The 64-bit general register of this number in the encoding.
+pub(super) fn name(number: usize) -> Register {
+    GPR64[number & 15]
+}

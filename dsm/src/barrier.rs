@@ -1,0 +1,118 @@
+//! Named barriers across hosts.
+
+use crate::region::Region;
+use crate::wait::{Wait, submit};
+use crate::{Error, Result};
+use dsm_core::record::{BARRIER, Kind};
+use dsm_core::wire::status;
+use std::time::{Duration, Instant};
+
+/// A reusable barrier for a fixed number of parties: threads of any processes of the session.
+///
+/// Passing it means to have everything that all parties wrote before they arrived.
+#[derive(Clone, Debug)]
+pub struct Barrier<'s> {
+    region: &'s Region,
+    id: u32,
+    name: String,
+}
+
+/// What [`Barrier::wait`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarrierWaitResult(bool);
+
+/// A phase: arrives and waits when it is dropped, so that a scope is a phase.
+#[derive(Debug)]
+#[must_use = "the phase ends, and waits, at once when the guard is not kept"]
+pub struct BarrierGuard<'s> {
+    barrier: Barrier<'s>,
+    waited: bool,
+}
+
+impl BarrierWaitResult {
+    /// True for exactly one of the parties.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.0
+    }
+}
+
+impl<'s> Barrier<'s> {
+    pub(crate) fn new(region: &'s Region, id: u32, name: &str) -> Self {
+        Self { region, id, name: name.to_owned() }
+    }
+
+    /// Waits until all parties have arrived.
+    ///
+    /// # Errors
+    /// [`Error::BarrierBroken`] when a party can no longer come; what the session's end causes.
+    pub fn wait(&self) -> Result<BarrierWaitResult> {
+        self.arrive(None)
+    }
+
+    /// Waits no longer than `timeout`. When that is over, this party has not arrived.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], else as [`Barrier::wait`].
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
+        self.arrive(Some(timeout))
+    }
+
+    fn arrive(&self, timeout: Option<Duration>) -> Result<BarrierWaitResult> {
+        if let Some(error) = self.region.lost() {
+            return Err(error);
+        }
+        let wait = Wait::begin(self.region);
+        submit(self.region, Kind::Arrive, 0, self.id, wait.token, 0);
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let answer = match wait.answer(deadline)? {
+            Some(answer) => Some(answer),
+            None => {
+                submit(self.region, Kind::Cancel, BARRIER, self.id, wait.token, 0);
+                wait.answer(None)?
+            }
+        };
+        match answer.map(|answer| answer.status) {
+            Some(status::OK) => Ok(BarrierWaitResult(false)),
+            Some(status::LEADER) => Ok(BarrierWaitResult(true)),
+            Some(status::BROKEN) => Err(Error::BarrierBroken(self.name.clone())),
+            _ => Err(Error::TimedOut(timeout.unwrap_or_default())),
+        }
+    }
+
+    /// A phase that ends with this barrier: when the guard is dropped, or by [`BarrierGuard::wait`].
+    pub fn phase(&self) -> BarrierGuard<'s> {
+        BarrierGuard { barrier: self.clone(), waited: false }
+    }
+
+    /// Name of the barrier.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl BarrierGuard<'_> {
+    /// Ends the phase, and says how it ended; dropping the guard does not.
+    ///
+    /// # Errors
+    /// As [`Barrier::wait`].
+    pub fn wait(mut self) -> Result<BarrierWaitResult> {
+        self.waited = true;
+        self.barrier.wait()
+    }
+}
+
+impl Drop for BarrierGuard<'_> {
+    /// # Panics
+    /// When the barrier is broken or the session has ended, unless the thread is panicking already: going on as if
+    /// the others had come would be wrong.
+    fn drop(&mut self) {
+        if !self.waited
+            && let Err(error) = self.barrier.wait()
+            && !std::thread::panicking()
+        {
+            panic!("a barrier phase did not end well: {error}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What can go wrong, as a type.
+
+use dsm_core::control::Ended;
+use dsm_core::wire::control::{Reason, Refusal};
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong. The texts say what was asked, what was found, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name that cannot be one.
+    #[error("{0}")]
+    BadName(String),
+    /// There is nothing by that name.
+    #[error("{0}")]
+    NotFound(String),
+    /// There is already something by that name.
+    #[error("{0}")]
+    Exists(String),
+    /// What exists by that name holds another type; the text names the first field that differs.
+    #[error("{0}")]
+    TypeDiffers(String),
+    /// A limit would be exceeded.
+    #[error("{0}")]
+    TooLarge(String),
+    /// A machine does not have the memory.
+    #[error("{0}")]
+    NoMemory(String),
+    /// Arbiter, daemon or server are not there, or cannot be reached.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Not allowed: another user, or a key that is missing or wrong.
+    #[error("{0}")]
+    Permission(String),
+    /// The session has ended on this host.
+    #[error("session {session:?} has ended on this host: {}", describe(*why))]
+    SessionEnded {
+        /// Name of the session.
+        session: String,
+        /// Why.
+        why: Ended,
+    },
+    /// This host's arbiter is gone, and with it this process's part in the session.
+    #[error("the arbiter of session {session:?} is gone: join again to start from what the other hosts have")]
+    ArbiterGone {
+        /// Name of the session.
+        session: String,
+    },
+    /// The time that the caller allowed is over.
+    #[error("timed out after {0:?}")]
+    TimedOut(std::time::Duration),
+    /// A party of the barrier has left or died, so it can never fill up.
+    #[error("barrier {0:?} is broken: a party has left or died")]
+    BarrierBroken(String),
+    /// The last owner died with units of the semaphore; what it protects may be half done.
+    #[error("the last owner of semaphore {0:?} died while it held it: what it protects may be half done")]
+    OwnerDied(String),
+    /// Another hole of this process covers some of the same bytes.
+    #[error("bytes {start:#x}..{end:#x} of the session lie in another hole of this process: fill that one first")]
+    HolesOverlap {
+        /// First offset asked for.
+        start: u64,
+        /// First offset after.
+        end: u64,
+    },
+    /// The system refused.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+fn describe(why: Ended) -> &'static str {
+    match why {
+        Ended::ServerGone => "the connection to its server broke",
+        Ended::ArbiterStopped => "the arbiter was told to stop",
+        Ended::LogCorrupt => "a process wrote nonsense into the host's log",
+        Ended::Refused => "server and arbiter do not understand each other",
+        Ended::ShutDown => "somebody ended it",
+    }
+}
+
+impl Error {
+    pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::System { what, source }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let text = refusal.text;
+        match refusal.reason {
+            Reason::BadName => Self::BadName(text),
+            Reason::NotFound => Self::NotFound(text),
+            Reason::Exists => Self::Exists(text),
+            Reason::TypeDiffers => Self::TypeDiffers(text),
+            Reason::TooLarge => Self::TooLarge(text),
+            Reason::NoMemory => Self::NoMemory(text),
+            Reason::Permission => Self::Permission(text),
+            Reason::Unavailable | Reason::Malformed => Self::Unavailable(text),
+        }
+    }
+}
+
+#[cfg(feature = "embedded")]
+impl From<dsm_daemon::Error> for Error {
+    fn from(error: dsm_daemon::Error) -> Self {
+        match error {
+            dsm_daemon::Error::Permission(text) => Self::Permission(text),
+            dsm_daemon::Error::Refused(refusal) => refusal.into(),
+            dsm_daemon::Error::System { what, error } => Self::System { what, source: error },
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Waiting for what the server answers: poll for a bounded while, giving the processor away, then sleep on the slot.
+//! Every wait ends: with the answer, with the caller's deadline, or when the answer can no longer come.
+
+use crate::region::Region;
+use crate::{Error, Result};
+use dsm_core::op::AtomicOp;
+use dsm_core::record::{AtomicBody, Kind, SyncBody};
+use dsm_core::slot::{Answer, Slot};
+use dsm_core::sys::futex;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// Rounds of giving the processor away before sleeping: about as long as an answer takes when everybody is awake.
+const POLLS: u32 = 100;
+/// One sleep; then the waiter looks whether its answer can still come.
+const NAP: Duration = Duration::from_millis(20);
+
+thread_local! {
+    /// Where this thread found a free slot last time.
+    static HINT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// A slot, held for one operation.
+pub(crate) struct Wait<'a> {
+    region: &'a Region,
+    slot: &'a Slot,
+    /// Travels with the operation.
+    pub(crate) token: u64,
+}
+
+impl<'a> Wait<'a> {
+    /// Claims a slot.
+    pub(crate) fn begin(region: &'a Region) -> Self {
+        let slots = region.log().slots();
+        let mut at = HINT.get();
+        if at == usize::MAX {
+            // Spread over the slots by where this thread's stack is: threads are far apart.
+            at = (&raw const at as usize >> 16).wrapping_mul(0x9e37_79b9) % slots.len();
+        }
+        let mut tried = 0;
+        loop {
+            let number = at % slots.len();
+            if let Some(token) = slots[number].claim(number as u16, region.process()) {
+                HINT.set(number);
+                return Self { region, slot: &slots[number], token };
+            }
+            at = number + 1;
+            tried += 1;
+            if tried % slots.len() == 0 {
+                // As many threads of this host wait as can wait at a time.
+                region.give_up_if_lost();
+                futex::give_way();
+            }
+        }
+    }
+
+    /// The answer, or `None` at the deadline.
+    ///
+    /// # Errors
+    /// When it can no longer come.
+    pub(crate) fn answer(&self, deadline: Option<Instant>) -> Result<Option<Answer>> {
+        for _ in 0..POLLS {
+            if let Some(answer) = self.slot.answer() {
+                return Ok(Some(answer));
+            }
+            futex::give_way();
+        }
+        loop {
+            if let Some(answer) = self.slot.answer() {
+                return Ok(Some(answer));
+            }
+            let mut nap = NAP;
+            if let Some(deadline) = deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(None);
+                }
+                nap = nap.min(left);
+            }
+            self.slot.sleep(nap, self.region.log().barrier());
+            if self.slot.answer().is_none()
+                && let Some(error) = self.region.lost()
+            {
+                // It may have come just before the end.
+                return self.slot.answer().map(Some).ok_or(error);
+            }
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.slot.free();
+    }
+}
+
+/// Submits a synchronising record of this wait.
+pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token: u64, amount: u32) {
+    let body = SyncBody { token, amount, process: region.process() };
+    region.with_log(|| region.log().submit(region, kind, flags, u64::from(object), bytemuck::bytes_of(&body)));
+}
+
+/// An atomic operation at its place in the total order. Usable in the trap door.
+pub(crate) fn atomic(region: &Region, offset: u64, op: AtomicOp) -> u128 {
+    let wait = Wait::begin(region);
+    let body = AtomicBody::new(wait.token, op);
+    region.with_log(|| region.log().submit(region, Kind::Atomic, 0, offset, bytemuck::bytes_of(&body)));
+    loop {
+        // Without `lost`, whose error allocates: in the trap door that would not do.
+        for _ in 0..POLLS {
+            if let Some(answer) = wait.slot.answer() {
+                return answer.value;
+            }
+            futex::give_way();
+        }
+        wait.slot.sleep(NAP, region.log().barrier());
+        if wait.slot.answer().is_none() {
+            region.give_up_if_lost();
+        }
+    }
+}
+
+/// Returns when everything that this process did before is ordered and applied here.
+pub(crate) fn fence(region: &Region, timeout: Option<Duration>) -> Result<()> {
+    let wait = Wait::begin(region);
+    submit(region, Kind::Fence, 0, 0, wait.token, 0);
+    if wait.answer(timeout.map(|timeout| Instant::now() + timeout))?.is_none() && wait.slot.abandon() {
+        // The slot frees itself when the answer comes.
+        std::mem::forget(wait);
+        return Err(Error::TimedOut(timeout.unwrap_or_default()));
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+type Index = usize;
+
+#[dsm::shared]
+struct Board {
+    at: Index,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[dsm::shared]
+struct Board {
+    turn: u23,
+}
+
+fn main() {}

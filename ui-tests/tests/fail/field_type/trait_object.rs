@@ -1,0 +1,6 @@
+#[dsm::shared]
+struct Board {
+    strategy: dyn Fn(u32),
+}
+
+fn main() {}

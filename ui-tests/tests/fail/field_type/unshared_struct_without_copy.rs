@@ -1,0 +1,12 @@
+struct Pos {
+    x: f32,
+    y: f32,
+}
+
+#[dsm::shared]
+struct Board {
+    turn: u32,
+    pos: Pos,
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+#[derive(Clone, Copy)]
+#[dsm::shared]
+struct Board {
+    turn: u32,
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+#[dsm::shared]
+enum Phase {
+    Setup,
+    Play,
+}
+
+fn main() {
+    let _ = Phase::Setup;
+    let _ = Phase::Play;
+}

@@ -1,0 +1,8 @@
+#[dsm::shared]
+fn turn() -> u32 {
+    1
+}
+
+fn main() {
+    turn();
+}

@@ -1,0 +1,4 @@
+#[dsm::shared]
+static TURN: u32 = 0;
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[dsm::shared]
+struct Pos(f32, f32);
+
+fn main() {}

@@ -1,0 +1,7 @@
+#[dsm::shared]
+#[dsm::shared]
+struct Board {
+    turn: u32,
+}
+
+fn main() {}

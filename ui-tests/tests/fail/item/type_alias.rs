@@ -1,0 +1,4 @@
+#[dsm::shared]
+type Score = u32;
+
+fn main() {}

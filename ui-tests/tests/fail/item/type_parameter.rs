@@ -1,0 +1,6 @@
+#[dsm::shared]
+struct Pair<T, const N: usize> {
+    both: [T; N],
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+#[dsm::shared]
+#[repr(transparent)]
+struct Board {
+    turn: u32,
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+#[dsm::shared]
+struct Board {
+    score: u64,
+    flags: [u8; 7],
+}
+
+fn main() {}

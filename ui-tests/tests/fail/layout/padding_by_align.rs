@@ -1,0 +1,7 @@
+#[dsm::shared]
+#[repr(align(16))]
+struct Board {
+    turn: u64,
+}
+
+fn main() {}

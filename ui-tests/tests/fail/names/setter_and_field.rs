@@ -1,0 +1,7 @@
+#[dsm::shared]
+struct Board {
+    x: u32,
+    set_x: u32,
+}
+
+fn main() {}

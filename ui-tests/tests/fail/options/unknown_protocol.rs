@@ -1,0 +1,6 @@
+#[dsm::shared(protocol = "paged")]
+struct Board {
+    turn: u32,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[dsm::shared(crate = elsewhere)]
+struct Board {
+    turn: u32,
+}
+
+fn main() {}
