@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod directory;
 pub mod link;
+pub mod local;
 pub mod node;
 pub mod pace;
 pub mod role;

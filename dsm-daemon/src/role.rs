@@ -222,5 +222,7 @@ fn catch_signals() -> Result<()> {
 /// A line for whoever looks after this process: on stderr, which the embedded default sends to nowhere unless
 /// `DSM_LOG` names a file.
 pub fn note(text: &str) {
-    eprintln!("dsm[{}]: {text}", std::process::id());
+    use std::io::Write;
+    // Nobody may be left to read it: no reason to end.
+    let _ = writeln!(std::io::stderr(), "dsm[{}]: {text}", std::process::id());
 }

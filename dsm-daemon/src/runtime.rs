@@ -73,7 +73,11 @@ pub fn try_lock(dir: &Path, name: &str) -> Result<Option<File>> {
 pub fn lock(dir: &Path, name: &str) -> Result<File> {
     loop {
         prepare(dir)?;
-        let file = open(dir, name)?;
+        let file = match open(dir, name) {
+            // An arbiter that has just ended took the directory with it.
+            Err(Error::System { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            result => result?,
+        };
         file.lock().map_err(Error::system(format!("cannot lock {name}")))?;
         if current(dir, name, &file) {
             return Ok(file);

@@ -64,12 +64,10 @@ impl<'s, T: SharedType> Hole<'s, T> {
         }
         let covered = Covered::new(region, place.offset(), (len * size_of::<T>()) as u64)?;
         let mut work = Box::<[T]>::new_uninit_slice(len);
-        let bytes = len * size_of::<T>();
-        // SAFETY: the allocation is this long; bytes are written before any is read, and zeroed memory is initialised.
-        unsafe { work.as_mut_ptr().cast::<u8>().write_bytes(0, bytes) };
+        // SAFETY: the allocation is this long, and the segment has as many bytes at `place` (contract of the handle).
+        unsafe { region.read_to(place.offset(), work.as_mut_ptr().cast(), len * size_of::<T>()) };
         // SAFETY: initialised just above, and any bytes make a `T` (contract of `SharedType`).
-        let mut work = unsafe { work.assume_init() };
-        region.read(place.offset(), bytes_mut(&mut work));
+        let work = unsafe { work.assume_init() };
         let twin = work.clone();
         Ok(Self { place, work, twin, covered, open: true })
     }
@@ -117,11 +115,6 @@ pub(crate) fn publish(region: &Region, offset: u64, new: &[u8], old: &[u8]) {
 fn bytes<T: SharedType>(values: &[T]) -> &[u8] {
     // SAFETY: a `SharedType` has no padding, so all its bytes are initialised; `u8` needs no alignment.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
-}
-
-fn bytes_mut<T: SharedType>(values: &mut [T]) -> &mut [u8] {
-    // SAFETY: as in `bytes`, and any bytes make a `T`.
-    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }
 
 impl<T: SharedType> Drop for Hole<'_, T> {

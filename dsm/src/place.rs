@@ -6,17 +6,22 @@ use dsm_core::limits::LINE;
 use dsm_core::memory::{Mapped, Memory};
 use dsm_core::op::AtomicOp;
 
-/// An address in a mapped session, good for as long as the session is borrowed.
+/// An address in the view of a mapped session, good for as long as the session is borrowed.
 #[derive(Clone, Copy)]
 pub struct Place<'s> {
+    address: *mut u8,
     region: &'s Region,
-    offset: u64,
 }
+
+// SAFETY: an address whose bytes are only ever accessed by single instructions and atomics, and a `Sync` reference.
+unsafe impl Send for Place<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Place<'_> {}
 
 impl<'s> Place<'s> {
     /// The place at `offset`.
     pub(crate) fn new(region: &'s Region, offset: u64) -> Self {
-        Self { region, offset }
+        Self { address: region.address(offset), region }
     }
 
     /// The session's mapping.
@@ -28,21 +33,21 @@ impl<'s> Place<'s> {
     #[inline]
     #[must_use]
     pub fn offset(self) -> u64 {
-        self.offset
+        self.region.offset_at(self.address)
     }
 
     /// The place `bytes` further on.
     #[inline]
     #[must_use]
     pub fn at(self, bytes: usize) -> Self {
-        Self { offset: self.offset + bytes as u64, ..self }
+        Self { address: self.address.wrapping_add(bytes), ..self }
     }
 
     /// Pointer into the view: reading through it is native, storing through it traps.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn as_ptr(self) -> *mut u8 {
-        self.region.address(self.offset)
+        self.address
     }
 
     /// Stores one naturally aligned word of 1, 2, 4, 8 or 16 bytes: the direct door.
@@ -55,7 +60,7 @@ impl<'s> Place<'s> {
         if self.region.trap_only() {
             return self.trap_store(&value);
         }
-        self.region.store_in_line(self.offset, &value);
+        self.region.store_word(self.offset(), value);
     }
 
     /// Stores any number of bytes; aligned 8-byte words in it are never torn.
@@ -69,10 +74,11 @@ impl<'s> Place<'s> {
         if self.region.trap_only() {
             return self.trap_store(bytes);
         }
-        if self.offset % LINE + bytes.len() as u64 <= LINE {
-            self.region.store_in_line(self.offset, bytes);
+        let offset = self.offset();
+        if offset % LINE + bytes.len() as u64 <= LINE {
+            self.region.store_in_line(offset, bytes);
         } else {
-            self.region.store_bytes(self.offset, bytes);
+            self.region.store_bytes(offset, bytes);
         }
     }
 
@@ -81,7 +87,7 @@ impl<'s> Place<'s> {
     fn trap_store(self, bytes: &[u8]) {
         // SAFETY: the place lies in a mapped segment (a handle's contract). The view is read-only: each store traps
         // and is carried out by the handler.
-        unsafe { Mapped::new(self.region.address(0)) }.write(self.offset, bytes);
+        unsafe { Mapped::new(self.region.address(0)) }.write(self.offset(), bytes);
     }
 
     /// Loads one naturally aligned word of 1, 2, 4, 8 or 16 bytes.
@@ -112,7 +118,7 @@ impl<'s> Place<'s> {
 
     /// Loads any number of bytes; aligned 8-byte words in it are never torn.
     pub fn load_bytes(self, out: &mut [u8]) {
-        self.region.read(self.offset, out);
+        self.region.read(self.offset(), out);
     }
 
     /// Carries out an atomic operation at its place in the total order and returns the old value.
@@ -124,7 +130,7 @@ impl<'s> Place<'s> {
         if self.region.trap_only() && op.width < 16 {
             return self.trap_rmw(op);
         }
-        wait::atomic(self.region, self.offset, op)
+        wait::atomic(self.region, self.offset(), op)
     }
 
     /// The operation as a loop of locked compare-exchanges on the view.
@@ -170,6 +176,6 @@ fn load_16<const N: usize>(from: *mut u8, out: &mut [u8; N]) {
 
 impl std::fmt::Debug for Place<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Place({:?} + {:#x})", self.region.name, self.offset)
+        write!(f, "Place({:?} + {:#x})", self.region.name, self.offset())
     }
 }

@@ -233,14 +233,14 @@ impl Region {
     }
 
     /// Address in the view.
-    #[inline(always)]
     pub(crate) fn address(&self, offset: u64) -> *mut u8 {
-        self.space_base().wrapping_add(offset as usize)
+        self.space.base().wrapping_add(offset as usize)
     }
 
+    /// Offset of an address that is known to lie in the view.
     #[inline(always)]
-    fn space_base(&self) -> *mut u8 {
-        self.memory.base().wrapping_sub(SPACE as usize)
+    pub(crate) fn offset_at(&self, address: *mut u8) -> u64 {
+        (address as usize).wrapping_sub(self.view) as u64
     }
 
     /// The log.
@@ -266,63 +266,76 @@ impl Region {
         self.trap_only
     }
 
+    /// The direct door for a naturally aligned word. A function for every width, so that the width is a constant all
+    /// the way down.
+    #[inline]
+    pub(crate) fn store_word<const N: usize>(&self, offset: u64, word: [u8; N]) {
+        let hands = hands();
+        if hands.busy.get() {
+            return self.defer(hands, offset, &word);
+        }
+        let busy = Busy::new(hands);
+        self.log.store(&self.memory, self, Door::Direct, offset, &word);
+        drop(busy);
+        settle(hands);
+    }
+
     /// The direct door for bytes within one line.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn store_in_line(&self, offset: u64, bytes: &[u8]) {
-        HANDS.with(|hands| {
-            if hands.busy.get() {
-                return self.defer(hands, offset, bytes);
-            }
-            let _busy = Busy::new(hands);
-            self.log.store(&self.memory, self, Door::Direct, offset, bytes);
-        });
-        settle();
+        let hands = hands();
+        if hands.busy.get() {
+            return self.defer(hands, offset, bytes);
+        }
+        let busy = Busy::new(hands);
+        self.log.store(&self.memory, self, Door::Direct, offset, bytes);
+        drop(busy);
+        settle(hands);
     }
 
     /// The direct door for any number of bytes.
     #[inline(never)]
     pub(crate) fn store_bytes(&self, offset: u64, bytes: &[u8]) {
+        let hands = hands();
         // Pieces, so that the replica lock is not held for long and the ring need not hold everything.
         for (at, piece) in (offset..).step_by(PAGE as usize).zip(bytes.chunks(PAGE as usize)) {
-            HANDS.with(|hands| {
-                if hands.busy.get() {
-                    return dsm_core::record::by_line(at, piece).for_each(|(at, line)| self.defer(hands, at, line));
-                }
-                let _busy = Busy::new(hands);
-                self.log.store_long(&self.memory, self, Door::Direct, at, piece);
-            });
+            if hands.busy.get() {
+                dsm_core::record::by_line(at, piece).for_each(|(at, line)| self.defer(hands, at, line));
+                continue;
+            }
+            let _busy = Busy::new(hands);
+            self.log.store_long(&self.memory, self, Door::Direct, at, piece);
         }
-        settle();
+        settle(hands);
     }
 
     /// The trap door: signals are blocked, so nothing interrupts it; but it may itself have interrupted a capture.
     pub(crate) fn store_trapped(&self, offset: u64, bytes: &[u8]) {
-        HANDS.with(|hands| {
-            if hands.busy.get() {
-                return dsm_core::record::by_line(offset, bytes).for_each(|(at, line)| self.defer(hands, at, line));
-            }
-            let _busy = Busy::new(hands);
-            if offset % LINE + bytes.len() as u64 <= LINE {
-                self.log.store(&self.memory, self, Door::Trap, offset, bytes);
-            } else {
-                self.log.store_long(&self.memory, self, Door::Trap, offset, bytes);
-            }
-        });
+        let hands = hands();
+        if hands.busy.get() {
+            return dsm_core::record::by_line(offset, bytes).for_each(|(at, line)| self.defer(hands, at, line));
+        }
+        let _busy = Busy::new(hands);
+        if offset % LINE + bytes.len() as u64 <= LINE {
+            self.log.store(&self.memory, self, Door::Trap, offset, bytes);
+        } else {
+            self.log.store_long(&self.memory, self, Door::Trap, offset, bytes);
+        }
     }
 
     /// Carries out `action`, which uses the log, unless it would interrupt a capture of this very thread.
     pub(crate) fn with_log<R>(&self, action: impl FnOnce() -> R) -> R {
-        let result = HANDS.with(|hands| {
-            if hands.busy.get() {
-                fatal(&[
-                    b"dsm: a signal handler that interrupted a store of its own thread asks for what has to wait: ",
-                    b"an atomic, a semaphore, a barrier or a hole",
-                ]);
-            }
-            let _busy = Busy::new(hands);
-            action()
-        });
-        settle();
+        let hands = hands();
+        if hands.busy.get() {
+            fatal(&[
+                b"dsm: a signal handler that interrupted a store of its own thread asks for what has to wait: ",
+                b"an atomic, a semaphore, a barrier or a hole",
+            ]);
+        }
+        let busy = Busy::new(hands);
+        let result = action();
+        drop(busy);
+        settle(hands);
         result
     }
 
@@ -360,7 +373,7 @@ impl Region {
         if ended.is_none() && !self.arbiter_gone() {
             return;
         }
-        if HANDS.with(|hands| hands.trapped.get()) {
+        if hands().trapped.get() {
             let why: &[u8] = match ended {
                 Some(Ended::ServerGone) => b": the connection to its server broke",
                 Some(Ended::ShutDown) => b": somebody ended it",
@@ -381,12 +394,29 @@ impl Region {
 
     /// Runs `action` as the trap door: a failure inside it ends the process instead of unwinding.
     pub(crate) fn trapped<R>(action: impl FnOnce() -> R) -> R {
-        HANDS.with(|hands| {
-            let before = hands.trapped.replace(true);
-            let result = action();
-            hands.trapped.set(before);
-            result
-        })
+        let hands = hands();
+        let before = hands.trapped.replace(true);
+        let result = action();
+        hands.trapped.set(before);
+        result
+    }
+
+    /// As [`Region::read`], to memory that need not be initialised.
+    ///
+    /// # Safety
+    /// `to` is good for `len` bytes.
+    pub(crate) unsafe fn read_to(&self, offset: u64, to: *mut u8, len: usize) {
+        // A slice wants initialised bytes: zeros, made in pieces small enough to stay in the nearest cache.
+        const PIECE: usize = 4096;
+        for at in (0..len).step_by(PIECE) {
+            let piece = PIECE.min(len - at);
+            let to = to.wrapping_add(at);
+            // SAFETY: within `len` bytes of `to`, by the contract.
+            unsafe { to.write_bytes(0, piece) };
+            // SAFETY: initialised just above, ours alone.
+            let out = unsafe { std::slice::from_raw_parts_mut(to, piece) };
+            self.memory.read(offset + at as u64, out);
+        }
     }
 
     /// The bytes of the view, copied.
@@ -430,14 +460,20 @@ impl Drop for Busy<'_> {
     }
 }
 
+/// This thread's.
+#[inline(always)]
+fn hands() -> &'static Hands {
+    let hands = HANDS.with(std::ptr::from_ref);
+    // SAFETY: without a destructor, the value lives as long as the thread, and `Hands` cannot be sent to another.
+    unsafe { &*hands }
+}
+
 /// Carries out what signal handlers have left while this thread was inside a capture.
 #[inline(always)]
-fn settle() {
-    HANDS.with(|hands| {
-        if hands.count.get() != 0 && !hands.busy.get() {
-            settle_deferred(hands);
-        }
-    });
+fn settle(hands: &Hands) {
+    if hands.count.get() != 0 && !hands.busy.get() {
+        settle_deferred(hands);
+    }
 }
 
 #[cold]

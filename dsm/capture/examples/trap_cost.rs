@@ -94,7 +94,7 @@ fn with_repeat<T>(repeats: u64, body: impl FnOnce() -> T) -> T {
 fn inside(body: impl FnMut() + Copy) -> f64 {
     const REPEATS: u64 = 1000;
     with_repeat(REPEATS, || {
-        let mut round = || {
+        let round = || {
             SPENT.store(0, Ordering::Relaxed);
             (0..100).for_each(|_| { body }());
             SPENT.load(Ordering::Relaxed) as f64 / (100 * REPEATS) as f64
@@ -109,6 +109,9 @@ fn plain(place: *mut u64) {
 }
 
 fn main() {
+    let clock = Instant::now();
+    dsm_capture::warm();
+    println!("warming up                          {:8.0} us", clock.elapsed().as_secs_f64() * 1e6);
     let region = Region::new(2);
     let place = region.at::<u64>(64);
     let floor = with_repeat(0, || measure(|| plain(place)));
@@ -130,15 +133,11 @@ fn main() {
     report("rep stosb, 4096 bytes, two pages", measure(fill));
     println!("the engine alone, without signal and sink:");
     println!("  mov [mem], reg                    {:8.1} ns", inside(|| plain(place)));
-    // SAFETY: as above. These have three bytes each.
-    println!(
-        "  movups [mem], xmm                 {:8.1} ns",
-        inside(|| unsafe { asm!("movups [rdi], xmm0", in("rdi") place, options(nostack)) })
-    );
+    // SAFETY: as above. These two have three bytes each.
+    let vector = || unsafe { asm!("movups [rdi], xmm0", in("rdi") place, options(nostack)) };
+    println!("  movups [mem], xmm                 {:8.1} ns", inside(vector));
     // SAFETY: as above.
-    println!(
-        "  add [mem], reg                    {:8.1} ns",
-        inside(|| unsafe { asm!("add [rdi], rax", in("rdi") place, options(nostack)) })
-    );
+    let add = || unsafe { asm!("add [rdi], rax", in("rdi") place, options(nostack)) };
+    println!("  add [mem], reg (displaced)        {:8.1} ns", inside(add));
     region.count();
 }

@@ -7,7 +7,7 @@
 //! * Plain moves, string stores and stores to a stack are carried out in software, from the saved registers.
 //! * Everything else that writes memory is executed by the processor: a copy of the instruction, with its memory
 //!   operand moved to a private copy by the base of the GS segment.
-//! * A locked instruction becomes an [`AtomicOp`](dsm_core::op::AtomicOp), and is then executed in the same way on
+//! * A locked instruction becomes an [`AtomicOp`], and is then executed in the same way on
 //!   the value that came back, so that flags and registers are the processor's.
 //!
 //! An instruction that cannot be carried out is [`Unsupported`]: never a wrong value.
@@ -176,4 +176,28 @@ fn learn(engine: &Engine, rip: u64) -> Result<Site, Unsupported> {
     }
     let plan = plan::plan(&instruction, &engine.writes);
     Ok(Site { rip, code: CodeBytes::new(code, instruction.len()), plan })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_public_can_be_sent_and_shared() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Outcome>();
+        check::<Unsupported>();
+        #[cfg(feature = "selftest")]
+        check::<selftest::Report>();
+    }
+
+    #[test]
+    fn an_unsupported_instruction_names_itself() {
+        let mut bytes = [0; 15];
+        bytes[..5].copy_from_slice(&[0xf2, 0x0f, 0x38, 0xf8, 0x00]);
+        let unsupported = Unsupported { address: 0x1234, bytes, len: 5, reason: "it is meant for devices" };
+        let text = "the instruction at 0x1234 (f2 0f 38 f8 00) cannot be carried out: it is meant for devices";
+        assert_eq!(unsupported.to_string(), text);
+        assert_eq!(unsupported.describe(), "enqcmd rax,[rax]");
+    }
 }

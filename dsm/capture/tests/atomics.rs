@@ -145,7 +145,7 @@ fn threads_trap_at_the_same_time() {
             // SAFETY: the stores are captured.
             unsafe { own.write_volatile(round) };
             // SAFETY: as above.
-            unsafe { asm!("add [{p}], {r}", p = in(reg) own.add(1), r = in(reg) round) };
+            unsafe { asm!("add [{p}], {r}", p = in(reg) own.wrapping_add(1), r = in(reg) round) };
             if round.is_multiple_of(10) {
                 shared.fetch_add(thread as u64, SeqCst);
             }
@@ -159,6 +159,38 @@ fn threads_trap_at_the_same_time() {
         assert_eq!(region.word(64 * thread + 8), ROUNDS * (ROUNDS + 1) / 2);
     }
     assert_eq!(region.word(0), ROUNDS / 10 * (0..THREADS as u64).sum::<u64>());
+}
+
+#[test]
+fn more_sites_than_the_engine_remembers() {
+    const SITES: usize = 3000;
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 6000;
+    let region = Region::new(1);
+    // Each site is `add qword ptr [rdi], imm8; ret`.
+    let len = (SITES * 8).next_multiple_of(PAGE);
+    let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let code = common::map(0, len, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC, anonymous, -1);
+    let amount = |site: usize| (site % 100 + 1) as u8;
+    for site in 0..SITES {
+        let place = std::ptr::with_exposed_provenance_mut::<[u8; 8]>(code + site * 8);
+        // SAFETY: inside the mapping.
+        unsafe { place.write([0x48, 0x83, 0x07, amount(site), 0xc3, 0xcc, 0xcc, 0xcc]) };
+    }
+    let body = |thread: usize| {
+        common::prepare_thread();
+        let mut sum = 0;
+        for round in 0..ROUNDS {
+            // All threads are near each other, so that they replace each other's sites.
+            let site = (round * 7 + thread) % SITES;
+            // SAFETY: the code is as written above; the store is captured.
+            unsafe { asm!("call {c}", c = in(reg) code + site * 8, in("rdi") region.at::<u64>(8 * thread)) };
+            sum += u64::from(amount(site));
+        }
+        assert_eq!(region.word(8 * thread), sum);
+    };
+    std::thread::scope(|scope| (0..THREADS).for_each(|thread| drop(scope.spawn(move || body(thread)))));
+    assert_eq!(region.count(), THREADS * ROUNDS);
 }
 
 #[test]

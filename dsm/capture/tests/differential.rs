@@ -1,5 +1,7 @@
 //! Random instructions, by the processor and by the engine. `DSM_CASES` and `DSM_SEED` choose how many and which.
 
+mod common;
+
 use dsm_capture::selftest::{Coverage, run};
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -11,7 +13,11 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn the_engine_does_what_the_processor_does() {
-    let report = run(setting("DSM_CASES", 150_000), setting("DSM_SEED", 1)).expect("memory and handlers");
+    let cases = setting("DSM_CASES", 120_000);
+    if cases <= 1_000_000 {
+        common::watch();
+    }
+    let report = run(cases, setting("DSM_SEED", 1)).expect("memory and handlers");
     println!("{report}");
     assert!(report.failures.is_empty(), "differences:\n{}", report.failures.join("\n"));
     let covered = report.count(|coverage| matches!(coverage, Coverage::Covered(_)));

@@ -225,11 +225,13 @@ impl<'a> Record<'a> {
         let (masks, lines) = payload.split_at_checked(masks.saturating_mul(8)).unwrap_or_default();
         let masks = masks.as_chunks::<8>().0.iter().map(|mask| u64::from_le_bytes(*mask));
         let full = std::iter::repeat(u64::MAX);
-        (self.place..)
-            .step_by(LINE as usize)
+        // The lines lead: nothing is computed beyond the last, which may end where the offsets do.
+        let (place, lines) = (self.place, lines.as_chunks::<64>().0);
+        lines
+            .iter()
             .zip(masks.chain(full))
-            .zip(lines.as_chunks::<64>().0)
-            .map(|((offset, mask), bytes)| (offset, mask, bytes))
+            .zip(0u64..)
+            .map(move |((bytes, mask), line)| (place.saturating_add(line.saturating_mul(LINE)), mask, bytes))
     }
 
     /// Payload of an atomic.

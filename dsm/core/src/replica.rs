@@ -9,6 +9,7 @@ use crate::log::HostLog;
 use crate::memory::Memory;
 use crate::record::{Kind, Malformed, Record, by_line};
 use crate::segment::Extents;
+use crate::sync::Ordering::Relaxed;
 use crate::wire::{Frame, FrameKind, Reply};
 
 /// What the server sent that no server of ours sends.
@@ -135,10 +136,9 @@ impl Replica {
             }
             FrameKind::Snapshot => {
                 let (offset, len) = (frame.header.from, frame.payload.len() as u64);
-                if !self.extents.contains(offset, len) {
-                    return Err(BadStream::Frame);
-                }
-                while self.at < frame.payload.len() {
+                // What could not be mapped here is still on its way until the server hears of it.
+                let wanted = self.extents.contains(offset, len);
+                while wanted && self.at < frame.payload.len() {
                     if !lock() {
                         return Ok(Progress::Busy);
                     }
@@ -217,7 +217,7 @@ impl Replica {
             applied += 1;
         }
         let counter = &log.control().arbiter.applied;
-        counter.store(counter.load(crate::sync::Ordering::Relaxed) + applied, crate::sync::Ordering::Relaxed);
+        counter.store(counter.load(Relaxed).wrapping_add(applied), Relaxed);
         Ok(())
     }
 }

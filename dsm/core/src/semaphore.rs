@@ -148,7 +148,7 @@ impl Semaphores {
 
     /// Units held by all owners, for checks.
     pub fn held(&self, id: u32) -> u32 {
-        self.all.get(id as usize).map_or(0, |s| s.held.values().sum())
+        self.all.get(id as usize).map_or(0, |s| s.held.values().fold(0, |sum: u32, units| sum.saturating_add(*units)))
     }
 
     /// Units free, for checks.
@@ -166,7 +166,9 @@ impl Semaphore {
             }
             self.queue.pop_front();
             self.value -= waiter.units;
-            *self.held.entry(waiter.owner).or_insert(0) += waiter.units;
+            // Saturating: who takes what others post, and never gives it back, can hold any number.
+            let held = self.held.entry(waiter.owner).or_insert(0);
+            *held = held.saturating_add(waiter.units);
             self.fence += 1;
             let dirty = std::mem::take(&mut self.dirty);
             verdicts.push(Verdict::Granted { waiter, dirty, fence: self.fence });

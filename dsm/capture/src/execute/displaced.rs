@@ -54,13 +54,29 @@ pub(super) fn operand(trap: &Trap, bit: Option<BitOffset>, width: usize) -> (u64
     (offset, place.linear(machine, offset))
 }
 
-/// Everything that can be refused, refused before anything happened.
-pub(super) fn prepare(trap: &Trap) -> Result<Code, Refusal> {
+/// Refuses what cannot be run before anything has happened.
+pub(super) fn prepare(trap: &Trap, offset: u64) -> Result<Code, Refusal> {
     if !stubs::ready() {
         return Err("there is no executable memory to run a copy of it");
     }
+    // Any place on this stack stands for the scratch memory to come.
+    let near = 0u8;
+    if !trap.place().relative {
+        gs_base((&raw const near).addr(), offset)?;
+    }
     let code = trap.site.code.bytes();
     Code::displaced(&code[..usize::from(trap.plan().len)]).ok_or("with another prefix it would be too long")
+}
+
+/// The base that makes `offset` the address `scratch`.
+fn gs_base(scratch: usize, offset: u64) -> Result<u64, Refusal> {
+    let base = (scratch as u64).wrapping_sub(offset);
+    // The processor takes only canonical bases. An offset that is an address is always near enough; one that counts
+    // from FS may not be.
+    if (base as i64) << 16 >> 16 != base as i64 {
+        return Err("its operand is too far from its segment");
+    }
+    Ok(base)
 }
 
 /// Runs `code` with its operand, which the instruction takes to be at `offset` of its segment, in `scratch`.
@@ -77,10 +93,7 @@ pub(super) fn run(
         let (next, next_of_stub) = (trap.site.rip + u64::from(trap.plan().len), stub.address + code.len() as u64);
         seen = trap.place().wrap(offset.wrapping_sub(next).wrapping_add(next_of_stub));
     }
-    let base = (scratch.as_mut_ptr().expose_provenance() as u64).wrapping_sub(seen);
-    if (base as i64) << 16 >> 16 != base as i64 {
-        return Err("its operand is too far from its segment");
-    }
+    let base = gs_base(scratch.as_mut_ptr().expose_provenance(), seen)?;
     let registers = std::array::from_fn(|number| trap.machine.full(number as u8));
     const ALWAYS_SET: u64 = 2;
     let status = trap.machine.flags() & super::machine::STATUS | ALWAYS_SET;
@@ -138,7 +151,7 @@ pub(super) fn carry_out(trap: &mut Trap, request: Request) -> Result<Outcome, Re
     if !explained || !runs_of(enabled).map(run_of).all(allowed) {
         return Ok(Outcome::NotOurs);
     }
-    let code = prepare(trap)?;
+    let code = prepare(trap, offset)?;
     let mut scratch = Scratch([0u8; 128]);
     let operand = scratch.0.get_mut(..request.width).ok_or("its operand is too large")?;
     for (from, len) in runs_of(enabled).map(run_of) {
@@ -199,7 +212,7 @@ fn accepts(trap: &Trap, address: usize, one: &[u8], other: &[u8]) -> bool {
 #[inline(never)]
 fn detected(trap: &mut Trap, request: Request) -> Result<Outcome, Refusal> {
     let (offset, address) = operand(trap, None, request.width);
-    let code = prepare(trap)?;
+    let code = prepare(trap, offset)?;
     let mut outputs = BACKGROUNDS.map(|background| Scratch([background; 512]));
     for output in &mut outputs {
         let operand = output.0.get_mut(..request.width).ok_or("its operand is too large")?;
@@ -232,7 +245,7 @@ fn save_area(trap: &mut Trap, compact: bool) -> Result<Outcome, Refusal> {
     if asked & enabled & !crate::processor::component::CARRIED != 0 || size > ROOM {
         return Err("it saves registers that the signal frame does not hold");
     }
-    let code = prepare(trap)?;
+    let code = prepare(trap, offset)?;
     let mut outputs = BACKGROUNDS.map(|background| Scratch([background; ROOM]));
     for output in &mut outputs {
         if !compact {

@@ -19,7 +19,7 @@ pub(super) fn carry_out(
     if !trap.accepts(address, usize::from(width)) {
         return Ok(Outcome::NotOurs);
     }
-    let code = displaced::prepare(trap)?;
+    let code = displaced::prepare(trap, offset)?;
     let Some(operation) = operation(trap, rmw, width, operand) else {
         return Err("a locked instruction with an operand of an unknown kind");
     };
@@ -69,7 +69,7 @@ pub(super) fn optimistic(trap: &mut Trap, width: u8) -> Result<Outcome, Refusal>
     if !trap.accepts(address, bytes) {
         return Ok(Outcome::NotOurs);
     }
-    let code = displaced::prepare(trap)?;
+    let code = displaced::prepare(trap, offset)?;
     let mut old = Scratch([0u8; 16]);
     // SAFETY: the operand is in the region, whose view can always be read.
     unsafe { memory::read(address, &mut old.0[..bytes]) };

@@ -81,8 +81,10 @@ impl<'a> Machine<'a> {
         if register & HIGH_BYTE != 0 { value >> 8 } else { value }
     }
 
-    /// Goes on at `rip`.
-    pub(crate) fn set_rip(&mut self, rip: u64) {
+    /// The instruction is finished and the one at `rip` is next. The fault set RF; finishing clears it.
+    pub(crate) fn finish_at(&mut self, rip: u64) {
+        const RESUME: i64 = 1 << 16;
+        self.context.gregs[libc::REG_EFL as usize] &= !RESUME;
         self.context.gregs[libc::REG_RIP as usize] = rip as i64;
     }
 

@@ -7,6 +7,8 @@ mod moves;
 mod stack;
 mod strings;
 pub(crate) mod stubs;
+#[cfg(test)]
+mod tests;
 mod trampoline;
 
 use crate::cache::{Held, Site};
@@ -40,7 +42,7 @@ impl Trap<'_> {
     /// The instruction is finished: the next one is next.
     fn advance(&mut self) -> Outcome {
         let next = self.site.rip.wrapping_add(u64::from(self.plan().len));
-        self.machine.set_rip(next);
+        self.machine.finish_at(next);
         Outcome::Done
     }
 
@@ -73,7 +75,6 @@ impl Trap<'_> {
 /// Carries out the instruction of `trap`.
 pub(crate) fn carry_out(trap: &mut Trap) -> Result<Outcome, Refusal> {
     Ok(match trap.plan().action {
-        Action::Nothing => Outcome::NotOurs,
         Action::Refused(reason) => return Err(reason),
         Action::Move { value, width, reversed } => moves::plain(trap, value, usize::from(width), reversed),
         Action::Condition { code } => {

@@ -44,7 +44,7 @@ pub(super) fn call(trap: &mut Trap, target: Value) -> Outcome {
     let outcome = trap.store(top as usize, &next.to_le_bytes());
     if matches!(outcome, Outcome::Done) {
         trap.machine.set_full(gpr::RSP, top);
-        trap.machine.set_rip(target);
+        trap.machine.finish_at(target);
     }
     outcome
 }

@@ -102,8 +102,13 @@ fn fill(trap: &mut Trap, walk: &Walk, element: &[u8], buffer: &mut [u8]) -> u64 
     if !trap.sink.writable(address, len) {
         return 0;
     }
-    for slot in buffer[..len].chunks_exact_mut(element.len()) {
-        slot.copy_from_slice(element);
+    // The first element, and then twice as much each time.
+    buffer[..element.len()].copy_from_slice(element);
+    let mut filled = element.len();
+    while filled < len {
+        let more = filled.min(len - filled);
+        buffer.copy_within(..more, filled);
+        filled += more;
     }
     trap.sink.store(address, &buffer[..len]);
     elements

@@ -140,8 +140,6 @@ pub(crate) enum Operand {
 /// What an instruction does to memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
-    /// It writes none.
-    Nothing,
     /// It does something that cannot be carried out, for this reason.
     Refused(&'static str),
     /// The low bytes of a value; `reversed` for MOVBE.
@@ -229,7 +227,8 @@ fn value(instruction: &Instruction, operand: u32) -> Option<Value> {
 
 /// Works out what `instruction` does.
 pub(crate) fn plan(instruction: &Instruction, writes: &Writes) -> Plan {
-    let (mut place, mut action) = (self::place(instruction), Action::Nothing);
+    // The processor says that it wrote. If we do not know what, we must not go on.
+    let (mut place, mut action) = (self::place(instruction), Action::Refused("it is not known to write memory"));
     if let Some((own_place, special)) = special(instruction) {
         place = own_place;
         action = special;

@@ -64,6 +64,25 @@ pub(super) fn randomize(area: &mut [u8], has_header: bool, processor: &Processor
     put(HEADER, &used.to_le_bytes());
 }
 
+/// Makes a vector register hold small signed 64-bit indices, which as 32-bit ones are small or -1.
+pub(super) fn set_indices(area: &mut [u8], register: u8, processor: &Processor, rng: &mut Rng) {
+    let n = usize::from(register);
+    let at = |number: usize| processor.offsets[number] as usize;
+    for lane in 0..8 {
+        let offset = lane * 8;
+        let place = match (n >= 16, lane) {
+            (true, _) => at(component::ZMM_MORE) + (n - 16) * 64 + offset,
+            (false, 0 | 1) => 160 + n * 16 + offset,
+            (false, 2 | 3) => at(component::AVX) + n * 16 + offset - 16,
+            (false, _) => at(component::ZMM_HIGH) + n * 32 + offset - 32,
+        };
+        if place >= 160 && at(component::ZMM_MORE) != 0 {
+            let index = rng.below(64).wrapping_sub(32);
+            area[place..place + 8].copy_from_slice(&index.to_le_bytes());
+        }
+    }
+}
+
 /// A floating-point number of 80 bits: its size is such that conversions matter.
 fn float(rng: &mut Rng) -> (u64, u16) {
     let mantissa = rng.next() | 1 << 63;

@@ -17,6 +17,8 @@ pub(super) struct Case {
     pub(super) poke: Option<(usize, u64)>,
     /// Where an explicit destination should be.
     pub(super) target: usize,
+    /// A vector register that holds indices: they must be small.
+    pub(super) index: Option<u8>,
 }
 
 const GPR64: [Register; 16] = [
@@ -125,7 +127,9 @@ pub(super) fn generate(code: Code, rng: &mut Rng, arena: &Arena, ip: u64) -> Opt
     if decoded.code() != code || decoded.len() != bytes.len() || !writes_memory(&decoded) {
         return None;
     }
-    Some(Case { instruction: decoded, bytes, registers, flags, poke, target })
+    let index = decoded.memory_index();
+    let index = index.is_vector_register().then(|| index.number() as u8);
+    Some(Case { instruction: decoded, bytes, registers, flags, poke, target, index })
 }
 
 fn save_mask(instruction: &Instruction) -> Option<u64> {
@@ -245,86 +249,68 @@ fn address(
     wanted: u64,
     rng: &mut Rng,
 ) -> Option<()> {
+    let displacement = displacement(instruction, registers, shape, wanted, rng);
+    instruction.set_memory_displacement64(if shape.short { displacement & 0xffff_ffff } else { displacement });
+    let relative = matches!(shape.base, Register::RIP | Register::EIP);
+    let based = shape.base != Register::None && !relative;
+    let moffs = instruction.op_code().op_kinds().contains(&Kind::mem_offs);
+    let fits_byte = i64::from(displacement as i8) as u64 == displacement;
+    let fits = shape.short || moffs || relative || i64::from(displacement as i32) as u64 == displacement;
+    let size = match displacement {
+        0 if based => rng.below(2) as u32,
+        _ if based && fits_byte && rng.one_in(2) => 1,
+        _ if shape.short => 4,
+        _ => 8,
+    };
+    instruction.set_memory_displ_size(size);
+    fits.then_some(())
+}
+
+fn displacement(instruction: &Instruction, registers: &mut [u64; 16], shape: Shape, wanted: u64, rng: &mut Rng) -> u64 {
     let cut = |value: u64| if shape.short { value & 0xffff_ffff } else { value };
     let garbage = if shape.short { rng.next() << 32 } else { 0 };
     let number = |register: Register| register.full_register().number();
-    let (base, index) = (shape.base, shape.index);
-    let pops = instruction.mnemonic() == Mnemonic::Pop && base.full_register() == Register::RSP;
-    let wanted = if pops {
-        // RSP is the source and, after the increment, the base.
-        registers[4].wrapping_add(instruction.op_code().op_count().into()).wrapping_sub(1).wrapping_add(rng.below(1000))
-    } else {
-        wanted
-    };
-    let displacement = if base == Register::RIP || base == Register::EIP {
-        wanted
-    } else if base == Register::None && index == Register::None {
-        wanted
-    } else if pops {
+    let (base, scale) = (shape.base, u64::from(shape.scale));
+    // The indices of a vector are about 0.
+    let index = if shape.index.is_vector_register() { Register::None } else { shape.index };
+    let relative = matches!(base, Register::RIP | Register::EIP);
+    if relative || (base == Register::None && index == Register::None) {
+        return wanted;
+    }
+    if instruction.mnemonic() == Mnemonic::Pop && base.full_register() == Register::RSP {
+        // RSP is chosen already, as the source; the destination is behind it.
         if index != Register::None {
             registers[number(index)] = rng.below(200);
         }
-        rng.below(256)
-    } else if base == Register::None {
+        return rng.below(256);
+    }
+    if base == Register::None {
         let value = rng.below(4000).wrapping_sub(2000);
         registers[number(index)] = cut(value) | garbage;
-        wanted.wrapping_sub(value.wrapping_mul(shape.scale.into()))
-    } else {
-        let displacement = match rng.below(3) {
-            0 => 0,
-            1 => rng.below(256).wrapping_sub(128),
-            _ => i64::from(rng.next() as i32) as u64,
-        };
-        if index == Register::None {
-            registers[number(base)] = cut(wanted.wrapping_sub(displacement)) | garbage;
-            displacement
-        } else if index == base {
-            let scale = u64::from(shape.scale) + 1;
-            let value = cut(wanted) / scale - rng.below(20);
-            registers[number(base)] = value | garbage;
-            wanted.wrapping_sub(value.wrapping_mul(scale))
-        } else {
-            let value =
-                if moves_by_bits(instruction) && instruction.op1_register().full_register() == index.full_register() {
-                    cut(registers[number(index)])
-                } else {
-                    let value = if rng.one_in(2) { rng.below(5000).wrapping_sub(2500) } else { rng.next() };
-                    registers[number(index)] = cut(value) | garbage;
-                    value
-                };
-            let scaled = value.wrapping_mul(shape.scale.into());
-            registers[number(base)] = cut(wanted.wrapping_sub(displacement).wrapping_sub(scaled)) | garbage;
-            displacement
-        }
+        return wanted.wrapping_sub(value.wrapping_mul(scale));
+    }
+    if index == base {
+        let value = cut(wanted) / (scale + 1) - rng.below(20);
+        registers[number(base)] = value | garbage;
+        return wanted.wrapping_sub(value.wrapping_mul(scale + 1));
+    }
+    let displacement = match rng.below(3) {
+        0 => 0,
+        1 => rng.below(256).wrapping_sub(128),
+        _ => i64::from(rng.next() as i32) as u64,
     };
-    instruction.set_memory_displacement64(if shape.short { displacement & 0xffff_ffff } else { displacement });
-    let moffs = instruction.op_code().op_kinds().contains(&Kind::mem_offs);
-    let bare = base == Register::None && index == Register::None;
-    let wide = match (bare, moffs) {
-        _ if shape.short => i64::from(displacement as i32) as u64 & 0xffff_ffff == displacement & 0xffff_ffff,
-        (true, true) => true,
-        _ if base == Register::RIP => true,
-        _ => i64::from(displacement as i32) as u64 == displacement,
-    };
-    let small = i64::from(displacement as i8) as u64 == displacement;
-    let size = match () {
-        () if displacement == 0 && base != Register::None && base != Register::RIP && base != Register::EIP => {
-            rng.below(2) as u32
+    let mut scaled = 0;
+    if index != Register::None {
+        let is_bit_offset =
+            moves_by_bits(instruction) && instruction.op1_register().full_register() == index.full_register();
+        if !is_bit_offset {
+            let value = if rng.one_in(2) { rng.below(5000).wrapping_sub(2500) } else { rng.next() };
+            registers[number(index)] = cut(value) | garbage;
         }
-        () if small
-            && !bare
-            && base != Register::None
-            && base != Register::RIP
-            && base != Register::EIP
-            && rng.one_in(2) =>
-        {
-            1
-        }
-        () if shape.short => 4,
-        () => 8,
-    };
-    instruction.set_memory_displ_size(size);
-    wide.then_some(())
+        scaled = cut(registers[number(index)]).wrapping_mul(scale);
+    }
+    registers[number(base)] = cut(wanted.wrapping_sub(displacement).wrapping_sub(scaled)) | garbage;
+    displacement
 }
 
 fn set_operand(
@@ -424,7 +410,17 @@ fn set_operand(
         mem | mem_offs | mem_vsib32x | mem_vsib32y | mem_vsib32z | mem_vsib64x | mem_vsib64y | mem_vsib64z
         | mem_mib | sibmem | r8_or_mem | r16_or_mem | r32_or_mem | r64_or_mem | r32_or_mem_mpx | r64_or_mem_mpx
         | mm_or_mem | xmm_or_mem | ymm_or_mem | zmm_or_mem | k_or_mem | bnd_or_mem_mpx => {
-            let drawn = draw_shape(kind == mem_offs, rng, arena, ip);
+            let mut drawn = draw_shape(kind == mem_offs, rng, arena, ip);
+            let vectors = match kind {
+                mem_vsib32x | mem_vsib64x => Some(Register::XMM0),
+                mem_vsib32y | mem_vsib64y => Some(Register::YMM0),
+                mem_vsib32z | mem_vsib64z => Some(Register::ZMM0),
+                _ => Option::None,
+            };
+            if let Some(first) = vectors {
+                drawn.index = register(first, wide, rng);
+                drawn.scale = 1 << rng.below(4);
+            }
             instruction.set_op_kind(operand, OpKind::Memory);
             instruction.set_memory_base(drawn.base);
             instruction.set_memory_index(drawn.index);

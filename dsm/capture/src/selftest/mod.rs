@@ -159,6 +159,15 @@ impl Form {
     }
 }
 
+/// The outcome of one comparison.
+enum Verdict {
+    /// The processor itself would not run it.
+    Vain,
+    Refused(&'static str),
+    Equal,
+    Different(String),
+}
+
 struct Test {
     processor: Processor,
     arenas: [Arena; 2],
@@ -181,43 +190,72 @@ impl Test {
             form.vain += 1;
             return;
         };
-        let (arena, job) = (&*arena, &mut *self.job);
-        job.start.area.copy_from_slice(&self.sample);
-        compare::randomize(&mut job.start.area, self.has_header, &self.processor, rng);
-        (job.start.registers, job.start.flags, job.start.rip) = (case.registers, case.flags, ip);
+        let start = &mut self.job.start;
+        start.area.copy_from_slice(&self.sample);
+        compare::randomize(&mut start.area, self.has_header, &self.processor, rng);
+        if let Some(index) = case.index {
+            compare::set_indices(&mut start.area, index, &self.processor, rng);
+        }
+        (start.registers, start.flags, start.rip) = (case.registers, case.flags, ip);
         arena.write_code(ip as usize, &case.bytes);
+        let arena = arena_index(&self.arenas, ip);
+        // A processor may at any time call a component used that is not, after an interrupt for example, and XSAVE
+        // shows that. So those have three tries.
+        let tries = if case.instruction.is_save_restore_instruction() { 3 } else { 1 };
+        let mut verdict = Verdict::Vain;
+        for _ in 0..tries {
+            // Sometimes captured twice: the second time the site is known.
+            verdict = self.attempt(&case, arena, if rng.one_in(4) { 2 } else { 1 });
+            if !matches!(verdict, Verdict::Different(_)) {
+                break;
+            }
+        }
+        self.arenas[arena].write_code(ip as usize, &[0xcc; 16][..case.bytes.len()]);
+        match verdict {
+            Verdict::Vain => {
+                form.vain += 1;
+                form.illegal |= self.job.signal == libc::SIGILL || is_protected(form.code);
+                return;
+            }
+            Verdict::Refused(reason) => {
+                form.refused = Some(reason);
+                return;
+            }
+            Verdict::Equal => {}
+            Verdict::Different(difference) => {
+                let text = describe(&case, ip, report.seed, draw);
+                report.failures.push(format!("{text}\n{difference}"));
+            }
+        }
+        form.compared += 1;
+        report.compared += 1;
+        report.trapped += u64::from(self.job.faults > 0);
+        report.genuine += u64::from(self.job.genuine);
+    }
+
+    /// Runs the instruction natively, then captured, and compares.
+    fn attempt(&mut self, case: &Case, index: usize, captures: u32) -> Verdict {
+        let (arena, job) = (&self.arenas[index], &mut *self.job);
         arena.protect(true);
         arena.reset(case.poke);
         runner::run(job, arena);
         arena.contents(&mut self.native);
-        let (native, signal) = (job.end.clone(), job.signal);
-        if signal != 0 {
-            form.vain += 1;
-            form.illegal |= signal == libc::SIGILL || is_protected(form.code);
-            arena.write_code(ip as usize, &[0xcc; 16][..case.bytes.len()]);
-            return;
+        if job.signal != 0 {
+            return Verdict::Vain;
         }
-        // Sometimes twice: the second time the site is known.
-        for _ in 0..if rng.one_in(4) { 2 } else { 1 } {
+        let native = job.end.clone();
+        for _ in 0..captures {
             arena.protect(false);
             arena.reset(case.poke);
             runner::run(job, arena);
         }
         arena.contents(&mut self.captured);
-        arena.write_code(ip as usize, &[0xcc; 16][..case.bytes.len()]);
         if let Some(refused) = &job.refused {
-            form.refused = Some(refused.reason);
-            return;
+            return Verdict::Refused(refused.reason);
         }
-        form.compared += 1;
-        report.compared += 1;
-        report.trapped += u64::from(job.faults > 0);
-        report.genuine += u64::from(job.genuine);
-        if let Some(difference) = self.judge(&case, &native, arena_index(&self.arenas, ip)) {
-            if report.failures.len() < MOST_FAILURES {
-                let text = describe(&case, ip, report.seed, draw);
-                report.failures.push(format!("{text}\n{difference}"));
-            }
+        match self.judge(case, &native, index) {
+            Some(difference) => Verdict::Different(difference),
+            None => Verdict::Equal,
         }
     }
 

@@ -177,7 +177,7 @@ extern "C" fn handler(_signal: i32, info: *mut libc::siginfo_t, context: *mut c_
             continue;
         }
         IN_HANDLER.store(true, Ordering::Relaxed);
-        // SAFETY: this is the handler, with all signals blocked, on a stack of 64 KiB.
+        // SAFETY: this is the handler, with all signals blocked, on a stack of 32 KiB.
         let outcome = unsafe { carry_out(context.cast(), fault, &mut RegionSink(region)) };
         IN_HANDLER.store(false, Ordering::Relaxed);
         match outcome {
@@ -195,10 +195,19 @@ extern "C" fn handler(_signal: i32, info: *mut libc::siginfo_t, context: *mut c_
     die("a fault outside of all regions\n");
 }
 
+/// Ends the process by SIGALRM if the tests hang.
+pub fn watch() {
+    const SECONDS: u32 = 300;
+    // SAFETY: only sets a timer.
+    unsafe { libc::alarm(SECONDS) };
+}
+
 /// Installs the handler, and gives this thread a stack for it.
 pub fn prepare_thread() {
-    const STACK: usize = 64 * 1024;
+    // What the engine promises to do with, and a page below it that stops it.
+    const STACK: usize = 32 * 1024;
     INSTALL.call_once(|| {
+        watch();
         warm();
         // SAFETY: zeros are a valid value of this C structure.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -211,7 +220,9 @@ pub fn prepare_thread() {
         assert_eq!(unsafe { libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut()) }, 0);
     });
     let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    let stack = map(0, STACK, libc::PROT_READ | libc::PROT_WRITE, anonymous, -1);
+    let guard = map(0, PAGE + STACK, libc::PROT_NONE, anonymous, -1);
+    let fixed = anonymous | libc::MAP_FIXED;
+    let stack = map(guard + PAGE, STACK, libc::PROT_READ | libc::PROT_WRITE, fixed, -1);
     let stack = libc::stack_t { ss_sp: std::ptr::with_exposed_provenance_mut(stack), ss_flags: 0, ss_size: STACK };
     // SAFETY: the stack stays mapped.
     assert_eq!(unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) }, 0);

@@ -1,0 +1,144 @@
+//! What the bare machine does.
+
+use super::median;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+/// Nanoseconds of a SIGSEGV whose handler does nothing but step over the store: trap and
+/// return.
+pub fn bare_trap(rounds: usize) -> f64 {
+    // A three-byte store, so that the handler knows by how much to advance.
+    extern "C" fn step_over(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        let context = context.cast::<libc::ucontext_t>();
+        // SAFETY: the kernel's context, valid while the handler runs.
+        let registers = unsafe { &mut (*context).uc_mcontext.gregs };
+        registers[libc::REG_RIP as usize] += 3;
+    }
+    let page = map_page();
+    // SAFETY: all zeros is a valid `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = step_over as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    // SAFETY: all ones is a valid set: the same mask as the library's.
+    unsafe { (&raw mut action.sa_mask).cast::<u8>().write_bytes(0xff, size_of::<libc::sigset_t>()) };
+    // SAFETY: all zeros is a valid `sigaction`.
+    let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the handler is async-signal-safe; it is replaced again below, and nothing else faults meanwhile.
+    unsafe { libc::sigaction(libc::SIGSEGV, &raw const action, &raw mut before) };
+    let times = (0..5).map(|_| {
+        let start = Instant::now();
+        for _ in 0..rounds {
+            // SAFETY: faults, and the handler steps over it: nothing is stored.
+            unsafe { std::arch::asm!("mov [rax], rdx", in("rax") page, in("rdx") 1u64, options(nostack)) };
+        }
+        start.elapsed().as_nanos() as f64 / rounds as f64
+    });
+    let result = median(times.collect());
+    // SAFETY: what was there before.
+    unsafe { libc::sigaction(libc::SIGSEGV, &raw const before, std::ptr::null_mut()) };
+    // SAFETY: our page.
+    unsafe { libc::munmap(page, 4096) };
+    result
+}
+
+fn map_page() -> *mut libc::c_void {
+    // SAFETY: a fresh read-only page.
+    unsafe { libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) }
+}
+
+/// Nanoseconds of one locked instruction on a word that nobody else uses: the least that any lock costs.
+pub fn locked(rounds: usize) -> f64 {
+    let word = std::sync::atomic::AtomicU64::new(0);
+    let times = (0..5).map(|_| {
+        let start = Instant::now();
+        for round in 0..rounds as u64 {
+            let _ = std::hint::black_box(&word).compare_exchange(
+                round,
+                round + 1,
+                std::sync::atomic::Ordering::AcqRel,
+                std::sync::atomic::Ordering::Relaxed,
+            );
+            word.store(round + 1, std::sync::atomic::Ordering::Release);
+        }
+        word.store(0, std::sync::atomic::Ordering::Relaxed);
+        start.elapsed().as_nanos() as f64 / rounds as f64
+    });
+    median(times.collect())
+}
+
+/// Two connected TCP sockets over loopback.
+pub fn sockets() -> std::io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let one = TcpStream::connect(listener.local_addr()?)?;
+    let (two, _) = listener.accept()?;
+    one.set_nodelay(true)?;
+    two.set_nodelay(true)?;
+    Ok((one, two))
+}
+
+/// Nanoseconds one way of a bare exchange of 64 bytes over loopback TCP between two threads that poll, giving the
+/// processor away in between: the same way of waiting as ours.
+pub fn tcp_one_way(rounds: usize) -> std::io::Result<f64> {
+    let (mut here, mut there) = sockets()?;
+    here.set_nonblocking(true)?;
+    there.set_nonblocking(true)?;
+    let poll = |socket: &mut TcpStream, buffer: &mut [u8; 64]| -> std::io::Result<()> {
+        let mut at = 0;
+        while at < buffer.len() {
+            match socket.read(&mut buffer[at..]) {
+                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => at += count,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    let echo = std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while poll(&mut there, &mut buffer).is_ok() && there.write_all(&buffer).is_ok() {}
+    });
+    let mut buffer = [0; 64];
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let start = Instant::now();
+        here.write_all(&buffer)?;
+        poll(&mut here, &mut buffer)?;
+        times.push(start.elapsed().as_nanos() as f64 / 2.0);
+    }
+    drop(here);
+    let _ = echo.join();
+    Ok(median(times))
+}
+
+/// Bytes per second of loopback TCP from one thread to another, in writes of `piece` bytes.
+pub fn tcp_bandwidth(piece: usize, total: usize) -> std::io::Result<f64> {
+    let rounds = (0..3).map(|_| {
+        let (mut here, mut there) = sockets()?;
+        let reader = std::thread::spawn(move || {
+            let mut buffer = vec![0; 256 << 10];
+            let mut left = total;
+            while left > 0 {
+                match there.read(&mut buffer) {
+                    Ok(count) if count > 0 => left = left.saturating_sub(count),
+                    _ => return,
+                }
+            }
+            let _ = there.write_all(&[1]);
+        });
+        let data = vec![1; piece];
+        let start = Instant::now();
+        let mut left = total;
+        while left > 0 {
+            let now = left.min(piece);
+            here.write_all(&data[..now])?;
+            left -= now;
+        }
+        here.read_exact(&mut [0])?;
+        let rate = total as f64 / start.elapsed().as_secs_f64();
+        let _ = reader.join();
+        Ok(rate)
+    });
+    rounds.collect::<std::io::Result<Vec<f64>>>().map(median)
+}
