@@ -85,10 +85,7 @@ pub fn stretch(session: &Session, input: &Path, output: &Path) -> Result<Progres
     let mine = pixels.chunk(rank, size);
     let greys = mine.to_vec();
     progress.darkest_atomic().fetch_min(greys.iter().fold(255, |least, grey| least.min(u32::from(*grey))), SeqCst);
-    if rank == 0 {
-        let _ = 0;
-    }
-    progress.brightest_atomic().swap(greys.iter().fold(0, |most, grey| most.max(u32::from(*grey))), SeqCst);
+    progress.brightest_atomic().fetch_max(greys.iter().fold(0, |most, grey| most.max(u32::from(*grey))), SeqCst);
     step.wait()?; // all have looked
 
     let (darkest, brightest) = (progress.darkest() as u8, progress.brightest() as u8);

@@ -28,7 +28,7 @@ pub fn main() -> dsm::Result<()> {
     sums.set(rank, mine.sum());
 
     // Who has passed the barrier sees what every other rank stored before it.
-
+    session.barrier("summed", size)?.wait()?;
     let pi: f64 = sums.iter().sum();
     println!("rank {rank} of {size}: pi is {pi:.15}, off by {:.1e}", (pi - PI).abs());
     Ok(())

@@ -9,7 +9,7 @@
 use dsm::prelude::*;
 use std::error::Error;
 
-const BLOCK: usize = 10_000;
+const BLOCK: usize = 1000;
 
 /// The program.
 ///
@@ -27,8 +27,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let mut taken = 0;
     loop {
         // One order for the whole cluster: no two ranks ever get the same number.
-        let block = next.get() as usize;
-        next.set(block as u64 + 1);
+        let block = next.atomic().fetch_add(1, SeqCst) as usize;
         if block >= blocks {
             break;
         }

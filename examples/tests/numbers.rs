@@ -31,7 +31,7 @@ fn pi_is_the_same_on_every_rank_and_in_sequence() {
 
 #[test]
 fn primes_are_counted_once_each() {
-    let limit = 123_456;
+    let limit = 1_234_567;
     let mut composite = vec![false; limit];
     let mut sequential = 0;
     for number in 2..limit {
@@ -48,7 +48,7 @@ fn primes_are_counted_once_each() {
             assert!(lines[0].starts_with(&format!("rank {rank} of {size} took ")), "{lines:?}");
             taken += number::<usize>(lines[0], "took ");
         }
-        assert_eq!(taken, 13, "blocks of ten thousand");
+        assert_eq!(taken, 1235, "blocks of a thousand");
         assert_eq!(ranks[0].lines()[1], format!("{sequential} primes below {limit}"));
     });
 }
