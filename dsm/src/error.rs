@@ -7,7 +7,7 @@ use dsm_core::wire::control::{Reason, Refusal};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong. The texts say what was asked, what was found, and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A name that cannot be one.
@@ -73,6 +73,13 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// As `Display`: what a `main` that returns an error shows to people.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 fn describe(why: Ended) -> &'static str {

@@ -28,16 +28,25 @@ struct Cli {
 const ENVIRONMENT: &str = "\
 Environment:
   DSM_DAEMON       address of the daemon, HOST:PORT
-  DSM_RUNTIME_DIR  directory of this host's arbiter (default: dsm in XDG_RUNTIME_DIR, else /tmp/dsm-UID)
+  DSM_RUNTIME_DIR  this host's arbiter (default: $XDG_RUNTIME_DIR/dsm, else /tmp/dsm-UID)
   DSM_KEY_FILE     file that holds the cluster's key
   NO_COLOR         no colours
 A flag counts more than its variable.
 
-Exit status: 0 done, 1 failed, 2 usage, 69 something is not there or does not answer, 77 not allowed.";
+Exit status: 0 done, 1 failed, 2 usage, 69 something does not answer, 77 not allowed.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a program as several processes that share memory, on one or more virtual hosts of this machine
+    ///
+    /// Every process gets its rank in DSM_RANK, their number in DSM_SIZE, and the DSM_RUNTIME_DIR and DSM_DAEMON of its
+    /// virtual host, so that those that join a session by the same name find each other. Ranks are dealt out in
+    /// blocks: of four on two hosts, 0 and 1 are on the first.
+    ///
+    /// When one fails, the others get SIGTERM, and SIGKILL two seconds later; the exit status is that of the one that
+    /// failed, or 128 and the number of the signal that killed it. Nothing that was started here outlives this command.
+    ///
+    /// Rank 0 reads stdin, unless that is a terminal; the others have none.
     Run(run::Args),
     /// Show two virtual hosts at work on one image, live, and check the result
     Demo(demo::Args),

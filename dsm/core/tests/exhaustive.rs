@@ -339,10 +339,10 @@ fn explore(program: &Program) -> usize {
         events.iter().for_each(|event| world.happen(program, *event));
         world
     };
-    let (mut seen, mut todo) = (HashSet::new(), VecDeque::from([Vec::new()]));
-    let (mut ends, mut values) = (0, HashSet::new());
-    while let Some(events) = todo.pop_front() {
-        let world = reach(&events);
+    let (mut seen, mut todo, mut ends) = (HashSet::new(), vec![Vec::new()], 0);
+    let mut here: Option<(Vec<(usize, Event)>, World)> = None;
+    // Goes on from where it is as long as there is something new, so that few states have to be reached again.
+    while let Some((mut events, mut world)) = here.take().or_else(|| todo.pop().map(|e| (e.clone(), reach(&e)))) {
         if !seen.insert(world.key()) {
             continue;
         }
@@ -352,10 +352,9 @@ fn explore(program: &Program) -> usize {
         let possible = world.possible(program);
         if possible.is_empty() {
             ends += 1;
-            values.insert(world.bytes(world.order.len()));
             let begun = world.hosts.iter().flat_map(|host| &host.issued).count();
             assert_eq!(world.order.len(), begun, "every operation is ordered once");
-            let all = world.hosts.iter().all(|host| host.received == begun || host.received + 1 >= begun);
+            let all = world.hosts.iter().all(|host| host.received == begun);
             assert!(all && begun == 4, "{program:?} ends early after {events:?}");
             for host in &world.hosts {
                 let mut found = [0; LEN];
@@ -363,13 +362,14 @@ fn explore(program: &Program) -> usize {
                 assert_eq!(found, world.bytes(begun), "{program:?}: replicas differ after {events:?}");
             }
         }
-        for event in possible {
-            let mut next = events.clone();
-            next.push(event);
-            todo.push_back(next);
+        if let Some((first, others)) = possible.split_first() {
+            todo.extend(others.iter().map(|event| events.iter().copied().chain([*event]).collect()));
+            events.push(*first);
+            world.happen(program, *first);
+            here = Some((events, world));
         }
     }
-    assert!(ends > 0 && !values.is_empty(), "{program:?} never ends");
+    assert!(ends > 0, "{program:?} never ends");
     seen.len()
 }
 

@@ -39,17 +39,18 @@ pub struct Hosts {
     pub hosts: Vec<Host>,
     /// Address of the daemon that they all use.
     pub daemon: String,
-    _directory: Directory,
+    /// Where they are.
+    pub directory: Directory,
 }
 
 impl Hosts {
     /// Starts `count` of them. Without `daemon` the first one has daemon and server in it.
     pub fn start(count: usize, daemon: Option<&str>, signals: &Signals) -> Result<Self> {
         let directory = Directory::make()?;
-        let mut this = Self { hosts: Vec::new(), daemon: daemon.unwrap_or_default().to_owned(), _directory: directory };
+        let mut this = Self { hosts: Vec::new(), daemon: daemon.unwrap_or_default().to_owned(), directory };
         for number in 0..count {
             let daemon = Some(this.daemon.as_str()).filter(|daemon| !daemon.is_empty());
-            let dir = this._directory.host(number);
+            let dir = this.directory.host(number);
             let (host, address) = Host::start(number, dir, daemon, signals)?;
             this.hosts.push(host);
             this.daemon = address;

@@ -22,16 +22,7 @@ use supervise::{Program, Source, Watch};
 const MOST: i64 = 1024;
 
 /// Arguments of `dsm run`.
-///
-/// Every process gets its rank in DSM_RANK, their number in DSM_SIZE, and its virtual host's DSM_RUNTIME_DIR and
-/// DSM_DAEMON; so `Session::join` finds the others. Ranks are dealt out in blocks: of four on two hosts, 0 and 1 are
-/// on the first.
-///
-/// When one fails, the others get SIGTERM, and SIGKILL two seconds later; the exit status is that of the one that
-/// failed, or 128 and the number of the signal that killed it. Rank 0 reads stdin unless that is a terminal; the
-/// others have none.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct Args {
     /// Number of processes [default: one for each virtual host]
     #[arg(short = 'n', long = "processes", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST as u64))]

@@ -317,8 +317,8 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         let op = (self.tail() + words as u64, Op::Write(writes));
         let (log, hand) = (self.area.log(), Hand(self.processes[p].number));
         let put = |memory: &Fuse<'_>| log.publish(memory, &hand, at, &lines);
-        if rng.chance(4) {
-            let step = *rng.pick(&[Step::Record, Step::Intent, Step::Bytes, Step::Tail]);
+        if rng.chance(12) {
+            let step = *rng.pick(&[Step::Record, Step::Intent, Step::Intent, Step::Bytes, Step::Tail]);
             // Every line has a byte that changed, so it makes at least one write.
             let torn = self.interrupt(step, rng.below(lines.len()), rng, put);
             return self.die_with_lock(p, torn.then_some(op));
