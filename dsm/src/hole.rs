@@ -9,6 +9,9 @@ use crate::region::Region;
 use crate::typed::{Shared, SharedType, Slice};
 use crate::{Error, Result};
 use dsm_core::diff;
+use dsm_core::limits::PAGE;
+use dsm_core::sys::map::Range;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 
@@ -19,10 +22,65 @@ use std::sync::PoisonError;
 #[must_use = "the hole is filled at once when it is not kept"]
 pub struct Hole<'s, T: SharedType> {
     place: Place<'s>,
-    work: Box<[T]>,
-    twin: Box<[T]>,
+    len: usize,
+    /// What the program changes, and what it was before: page-aligned, each good for `len` elements.
+    work: Buffer<'s>,
+    twin: Buffer<'s>,
     covered: Covered<'s>,
     open: bool,
+    _elements: PhantomData<T>,
+}
+
+/// Private memory, taken from the region's stock and given back to it: fresh pages for every hole would cost more
+/// than the hole.
+#[derive(Debug)]
+struct Buffer<'s> {
+    region: &'s Region,
+    range: Option<Range>,
+}
+
+/// What the stock keeps, in bytes.
+const STOCK: usize = 64 << 20;
+
+impl<'s> Buffer<'s> {
+    fn new(region: &'s Region, len: usize) -> Result<Self> {
+        let mut stock = region.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        // The smallest that fits, unless it is far too large.
+        let fits = |range: &Range| range.len() >= len && range.len() / 4 <= len.max(1 << 16);
+        let found = (0..stock.len()).filter(|at| fits(&stock[*at])).min_by_key(|at| stock[*at].len());
+        let range = match found {
+            Some(at) => stock.swap_remove(at),
+            None => {
+                let len = len.next_multiple_of(PAGE as usize);
+                Range::private(len).map_err(Error::system(format!("no memory for a hole of {len} bytes")))?
+            }
+        };
+        Ok(Self { region, range: Some(range) })
+    }
+
+    fn base(&self) -> *mut u8 {
+        self.range.as_ref().map_or(std::ptr::null_mut(), Range::base)
+    }
+
+    fn bytes(&self, len: usize) -> &[u8] {
+        // SAFETY: private memory of at least `len` initialised bytes (mapped as zeros), borrowed as `self` is.
+        unsafe { std::slice::from_raw_parts(self.base(), len) }
+    }
+
+    fn bytes_mut(&mut self, len: usize) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(self.base(), len) }
+    }
+}
+
+impl Drop for Buffer<'_> {
+    fn drop(&mut self) {
+        let Some(range) = self.range.take() else { return };
+        let mut stock = self.region.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if stock.iter().map(Range::len).sum::<usize>() + range.len() <= STOCK {
+            stock.push(range);
+        }
+    }
 }
 
 /// A hole over a single value: dereferences to it.
@@ -62,14 +120,13 @@ impl<'s, T: SharedType> Hole<'s, T> {
         if let Some(error) = region.lost() {
             return Err(error);
         }
-        let covered = Covered::new(region, place.offset(), (len * size_of::<T>()) as u64)?;
-        let mut work = Box::<[T]>::new_uninit_slice(len);
-        // SAFETY: the allocation is this long, and the segment has as many bytes at `place` (contract of the handle).
-        unsafe { region.read_to(place.offset(), work.as_mut_ptr().cast(), len * size_of::<T>()) };
-        // SAFETY: initialised just above, and any bytes make a `T` (contract of `SharedType`).
-        let work = unsafe { work.assume_init() };
-        let twin = work.clone();
-        Ok(Self { place, work, twin, covered, open: true })
+        const { assert!(align_of::<T>() <= PAGE as usize) }
+        let bytes = len * size_of::<T>();
+        let covered = Covered::new(region, place.offset(), bytes as u64)?;
+        let (mut work, mut twin) = (Buffer::new(region, bytes)?, Buffer::new(region, bytes)?);
+        region.read(place.offset(), twin.bytes_mut(bytes));
+        work.bytes_mut(bytes).copy_from_slice(twin.bytes(bytes));
+        Ok(Self { place, len, work, twin, covered, open: true, _elements: PhantomData })
     }
 
     fn publish(&mut self) -> Result<()> {
@@ -80,7 +137,8 @@ impl<'s, T: SharedType> Hole<'s, T> {
         if let Some(error) = region.lost() {
             return Err(error);
         }
-        publish(region, self.place.offset(), bytes(&self.work), bytes(&self.twin));
+        let len = self.len * size_of::<T>();
+        publish(region, self.place.offset(), self.work.bytes(len), self.twin.bytes(len));
         Ok(())
     }
 
@@ -107,14 +165,9 @@ impl<'s, T: SharedType> Hole<'s, T> {
 
 /// Publishes the bytes in which `new` differs from `old`.
 pub(crate) fn publish(region: &Region, offset: u64, new: &[u8], old: &[u8]) {
-    diff::changes(offset, new, old, |offset, lines| {
-        region.with_log(|| region.log().publish(region.memory(), region, offset, lines));
+    diff::changes(offset, new, old, |offset, masks, lines| {
+        region.with_log(|| region.log().publish(region.memory(), region, offset, masks, lines));
     });
-}
-
-fn bytes<T: SharedType>(values: &[T]) -> &[u8] {
-    // SAFETY: a `SharedType` has no padding, so all its bytes are initialised; `u8` needs no alignment.
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
 impl<T: SharedType> Drop for Hole<'_, T> {
@@ -129,13 +182,15 @@ impl<T: SharedType> Deref for Hole<'_, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.work
+        // SAFETY: page-aligned private memory of `len` elements; any bytes make a `T` (contract of `SharedType`).
+        unsafe { std::slice::from_raw_parts(self.work.base().cast(), self.len) }
     }
 }
 
 impl<T: SharedType> DerefMut for Hole<'_, T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.work
+        // SAFETY: as in `deref`, and nobody else has it; a `T` has no padding, so the bytes stay initialised.
+        unsafe { std::slice::from_raw_parts_mut(self.work.base().cast(), self.len) }
     }
 }
 
@@ -158,13 +213,13 @@ impl<T: SharedType> Deref for ValueHole<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0.work[0]
+        &self.0[0]
     }
 }
 
 impl<T: SharedType> DerefMut for ValueHole<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0.work[0]
+        &mut self.0[0]
     }
 }
 

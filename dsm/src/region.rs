@@ -47,6 +47,8 @@ pub(crate) struct Region {
     pub(crate) segments: Mutex<Vec<Attached>>,
     /// Ranges of offsets under holes of this process.
     pub(crate) holes: Mutex<Vec<(u64, u64)>>,
+    /// Private memory for holes, kept for the next.
+    pub(crate) buffers: Mutex<Vec<map::Range>>,
     pub(crate) space: ManuallyDrop<map::Range>,
     area: ManuallyDrop<map::Range>,
     /// Name of the session.
@@ -147,6 +149,7 @@ impl Region {
             connection: UnsafeCell::new(Mutex::new(connection)),
             segments: Mutex::default(),
             holes: Mutex::default(),
+            buffers: Mutex::default(),
             space: ManuallyDrop::new(space),
             area: ManuallyDrop::new(area),
             name,
@@ -399,24 +402,6 @@ impl Region {
         let result = action();
         hands.trapped.set(before);
         result
-    }
-
-    /// As [`Region::read`], to memory that need not be initialised.
-    ///
-    /// # Safety
-    /// `to` is good for `len` bytes.
-    pub(crate) unsafe fn read_to(&self, offset: u64, to: *mut u8, len: usize) {
-        // A slice wants initialised bytes: zeros, made in pieces small enough to stay in the nearest cache.
-        const PIECE: usize = 4096;
-        for at in (0..len).step_by(PIECE) {
-            let piece = PIECE.min(len - at);
-            let to = to.wrapping_add(at);
-            // SAFETY: within `len` bytes of `to`, by the contract.
-            unsafe { to.write_bytes(0, piece) };
-            // SAFETY: initialised just above, ours alone.
-            let out = unsafe { std::slice::from_raw_parts_mut(to, piece) };
-            self.memory.read(offset + at as u64, out);
-        }
     }
 
     /// The bytes of the view, copied.

@@ -306,7 +306,9 @@ fn vandal() {
     use dsm_core::wire::control::{Ask, frame};
     let dir = std::env::var_os("DSM_RUNTIME_DIR").unwrap();
     let mut socket = UnixStream::connect(std::path::Path::new(&dir).join("arbiter.sock")).unwrap();
-    socket.write_all(bytemuck::bytes_of(&dsm_core::wire::Hello::new(dsm_core::wire::Role::Process, [0; 32], false))).unwrap();
+    socket
+        .write_all(bytemuck::bytes_of(&dsm_core::wire::Hello::new(dsm_core::wire::Role::Process, [0; 32], false)))
+        .unwrap();
     let ask = Ask::Join { session: "log".into(), daemon: None, existing: true };
     socket.write_all(&frame(&ask, 1, 0, 0).unwrap()).unwrap();
     let mut files = Vec::new();

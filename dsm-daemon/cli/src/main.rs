@@ -1,5 +1,8 @@
 //! The `dsm` command: starts, runs, lists, measures and diagnoses.
 
+// Nothing of a program can be reached from outside: `pub` means, here, for the other modules.
+#![allow(unreachable_pub)]
+
 mod bench;
 mod demo;
 mod doctor;
@@ -125,9 +128,13 @@ fn misunderstood(error: &clap::Error) -> ! {
         error.exit();
     }
     let text = error.to_string();
-    let what: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage")).map(str::trim).collect();
-    let what = what.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
-    let what = what.trim_start_matches("error: ").trim_end_matches(" For more information, try '--help'.");
+    let lines = text.lines().take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"));
+    let what = lines.map(str::trim).filter(|line| !line.is_empty()).fold(String::new(), |what, line| {
+        let line = line.trim_start_matches("error: ").trim_start_matches("tip: ");
+        let between = if what.is_empty() || what.ends_with(':') { "" } else { ";" };
+        format!("{what}{between} {line}")
+    });
+    let what = what.trim();
     let named = std::env::args().nth(1).filter(|name| Cli::command().find_subcommand(name).is_some());
     let name = named.map_or_else(|| "dsm".to_owned(), |name| format!("dsm {name}"));
     eprintln!("{name}: {what} (see `{name} --help`)");

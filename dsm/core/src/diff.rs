@@ -20,52 +20,49 @@ pub fn line(new: &[u8; 64], old: &[u8; 64]) -> u64 {
     !equal
 }
 
-/// Runs of consecutive changed lines within pages: calls `publish(offset, lines)` with their masks and bytes.
+/// Lines of a page.
+const LINES: usize = (PAGE / LINE) as usize;
+
+/// Runs of consecutive changed lines within pages: calls `publish(offset, masks, lines)`, a mask for each line.
 ///
 /// `new` and `old` are the same bytes of a session, starting at `offset`.
-pub fn changes(offset: u64, new: &[u8], old: &[u8], mut publish: impl FnMut(u64, &[(u64, [u8; 64])])) {
-    let mut run: Vec<(u64, [u8; 64])> = Vec::with_capacity((PAGE / LINE) as usize);
-    let mut start = 0;
-    let mut at = offset - offset % LINE;
-    let end = offset + new.len() as u64;
-    while at < end {
-        let (a, b) = (cut(at, offset, new), cut(at, offset, old));
+pub fn changes(offset: u64, new: &[u8], old: &[u8], mut publish: impl FnMut(u64, &[u64], &[[u8; 64]])) {
+    let lead = ((LINE - offset % LINE) % LINE) as usize;
+    let (first_new, new) = new.split_at(lead.min(new.len()));
+    let (first_old, old) = old.split_at(lead.min(old.len()));
+    let mut edge = |at: u64, new: &[u8], old: &[u8]| {
+        let within = (at % LINE) as usize;
+        let (mut a, mut b) = ([0; 64], [0; 64]);
+        a[within..within + new.len()].copy_from_slice(new);
+        b[within..within + old.len()].copy_from_slice(old);
         let mask = line(&a, &b);
         if mask != 0 {
-            if run.is_empty() {
-                start = at;
+            publish(at - at % LINE, &[mask], &[a]);
+        }
+    };
+    edge(offset, first_new, first_old);
+    let mut at = offset + first_new.len() as u64;
+    let (mut lines, last_new) = new.as_chunks::<64>();
+    let (mut twins, last_old) = old.as_chunks::<64>();
+    edge(at + lines.len() as u64 * LINE, last_new, last_old);
+    let mut masks = [0; LINES];
+    while !lines.is_empty() {
+        let here = ((PAGE - at % PAGE) / LINE) as usize;
+        let (page, twin);
+        (page, lines) = lines.split_at(here.min(lines.len()));
+        (twin, twins) = twins.split_at(here.min(twins.len()));
+        for (mask, (new, old)) in masks.iter_mut().zip(page.iter().zip(twin)) {
+            *mask = line(new, old);
+        }
+        let mut from = 0;
+        for run in masks[..page.len()].chunk_by(|a, b| (*a == 0) == (*b == 0)) {
+            if run[0] != 0 {
+                publish(at + from as u64 * LINE, run, &page[from..from + run.len()]);
             }
-            run.push((mask, a));
+            from += run.len();
         }
-        at += LINE;
-        if !run.is_empty() && (mask == 0 || at.is_multiple_of(PAGE)) {
-            publish(start, &run);
-            run.clear();
-        }
+        at += page.len() as u64 * LINE;
     }
-    if !run.is_empty() {
-        publish(start, &run);
-    }
-}
-
-/// The line at `at`, of bytes that start at `offset`; zeros where they do not reach.
-#[inline]
-fn cut(at: u64, offset: u64, bytes: &[u8]) -> [u8; 64] {
-    let mut line = [0; 64];
-    if at >= offset {
-        let from = (at - offset) as usize;
-        if let Some(whole) = bytes.get(from..from + 64) {
-            line.copy_from_slice(whole);
-            return line;
-        }
-        let rest = bytes.get(from..).unwrap_or_default();
-        line[..rest.len()].copy_from_slice(rest);
-    } else {
-        let skip = (offset - at) as usize;
-        let count = (64 - skip).min(bytes.len());
-        line[skip..skip + count].copy_from_slice(&bytes[..count]);
-    }
-    line
 }
 
 #[cfg(all(test, not(loom)))]
@@ -97,10 +94,10 @@ mod tests {
         let mut copy = old.clone();
         let mut runs = Vec::new();
         let base = 4096 + 16u64;
-        changes(base, &new, &old, |offset, lines| {
-            assert!(offset % 64 == 0 && offset % 4096 + lines.len() as u64 * 64 <= 4096);
+        changes(base, &new, &old, |offset, masks, lines| {
+            assert!(offset % 64 == 0 && offset % 4096 + lines.len() as u64 * 64 <= 4096 && masks.len() == lines.len());
             runs.push((offset, lines.len()));
-            for (at, (mask, bytes)) in lines.iter().enumerate() {
+            for (at, (mask, bytes)) in masks.iter().zip(lines).enumerate() {
                 for bit in (0..64).filter(|bit| mask >> bit & 1 == 1) {
                     let to = offset + at as u64 * 64 + bit - base;
                     copy[to as usize] = bytes[bit as usize];
@@ -108,6 +105,7 @@ mod tests {
             }
         });
         assert_eq!(copy, new);
-        assert_eq!(runs.len(), 3, "{runs:?}");
+        // The first line, which the bytes do not fill; the rest of its page; what reaches into the next; the last line.
+        assert_eq!(runs.len(), 4, "{runs:?}");
     }
 }

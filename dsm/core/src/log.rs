@@ -167,11 +167,12 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.notify(writer);
     }
 
-    /// Publishes changed lines of one page: `lines` are (mask, bytes), the first at `offset`.
-    pub fn publish(&self, memory: &impl Memory, writer: &impl Writer, offset: u64, lines: &[(u64, [u8; 64])]) {
+    /// Publishes changed lines of one page, the first at `offset`, with a mask of the bytes that count for each.
+    pub fn publish(&self, memory: &impl Memory, writer: &impl Writer, offset: u64, masks: &[u64], lines: &[[u8; 64]]) {
         let count = lines.len();
-        debug_assert!(count > 0 && offset.is_multiple_of(LINE) && offset % PAGE + count as u64 * LINE <= PAGE);
-        let full = lines.iter().all(|(mask, _)| *mask == u64::MAX);
+        debug_assert!(count > 0 && count == masks.len());
+        debug_assert!(offset.is_multiple_of(LINE) && offset % PAGE + count as u64 * LINE <= PAGE);
+        let full = masks.iter().all(|mask| *mask == u64::MAX);
         let flags = if full { 0 } else { MASKED };
         let need = HEADER_WORDS + count * if full { 8 } else { 9 };
         let lock = self.lock();
@@ -179,15 +180,15 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.make_room(&lock, writer, need);
         let tail = self.control().producer.tail.load(Relaxed);
         let mut at = tail + HEADER_WORDS as u64;
-        let mut put = |word: u64| {
-            self.word(at).store(word, Relaxed);
-            at += 1;
-        };
         if !full {
-            lines.iter().for_each(|(mask, _)| put(*mask));
+            for mask in masks {
+                self.word(at).store(*mask, Relaxed);
+                at += 1;
+            }
         }
-        for (_, bytes) in lines {
-            bytes.as_chunks::<8>().0.iter().for_each(|word| put(u64::from_le_bytes(*word)));
+        for bytes in lines {
+            self.put_line(at, bytes);
+            at += 8;
         }
         self.word(tail + 1).store(offset, Relaxed);
         let bucket = self.page_bucket(offset);
@@ -195,7 +196,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.word(tail).store(header(Kind::Bulk, flags, count as u16, prev), Relaxed);
         self.intend(tail);
         bucket.store(tail + 1, Relaxed);
-        for ((mask, bytes), at) in lines.iter().zip((offset..).step_by(LINE as usize)) {
+        for ((mask, bytes), at) in masks.iter().zip(lines).zip((offset..).step_by(LINE as usize)) {
             if *mask == u64::MAX {
                 memory.write(at, bytes);
             } else {
@@ -207,6 +208,26 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         bulk.store(bulk.load(Relaxed).wrapping_add(1), Relaxed);
         lock.release();
         self.notify(writer);
+    }
+
+    /// Writes the eight words of a line at `at`.
+    #[inline(always)]
+    fn put_line(&self, at: u64, bytes: &[u8; 64]) {
+        let words = bytes.as_chunks::<8>().0;
+        let start = at as usize & (RING - 1);
+        match self.area.ring.get(start..start + 8) {
+            // The common case, without a look at where the ring ends for every word.
+            Some(run) => {
+                for (to, word) in run.iter().zip(words) {
+                    to.store(u64::from_le_bytes(*word), Relaxed);
+                }
+            }
+            None => {
+                for (at, word) in (at..).zip(words) {
+                    self.word(at).store(u64::from_le_bytes(*word), Relaxed);
+                }
+            }
+        }
     }
 
     /// Appends a record that is not a store: an operation for the total order.

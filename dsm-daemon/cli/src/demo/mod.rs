@@ -104,13 +104,8 @@ pub fn run(args: &Args) -> Result<()> {
     let mut words = vec!["dsm".into(), "demo-worker".into()];
     words.extend(["--rounds".into(), args.rounds.to_string().into()]);
     words.extend([input.into_os_string(), output.clone().into_os_string()]);
-    let program = Program {
-        path: PathBuf::from("/proc/self/exe"),
-        args: words,
-        size,
-        stdin: false,
-        timeout: Some(TIMEOUT),
-    };
+    let program =
+        Program { path: PathBuf::from("/proc/self/exe"), args: words, size, stdin: false, timeout: Some(TIMEOUT) };
     let view = View::new(size, count_of_hosts, (side * side) as u64, &hosts.daemon);
     let mut demo = Demo {
         view,
@@ -150,7 +145,9 @@ impl Demo {
         let sum = |of: fn(&SessionStatus) -> u64| count(self.statuses.iter().map(of).sum());
         let (direct, trapped) = (sum(|status| status.direct), sum(|status| status.trapped));
         let bulk = sum(|status| status.bulk);
-        print(&format!("captured: {direct} stores at the direct door, {trapped} at the trap door, {bulk} bulk records"))?;
+        print(&format!(
+            "captured: {direct} stores at the direct door, {trapped} at the trap door, {bulk} bulk records"
+        ))?;
         let Some((direct, trapped)) = self.latency else { return Ok(()) };
         let whom = if self.statuses.len() > 1 { "the other host" } else { "another process of the same host" };
         let (direct, trapped) = (direct / 1000.0, trapped / 1000.0);

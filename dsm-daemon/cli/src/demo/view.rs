@@ -18,7 +18,8 @@ pub(super) struct View {
 struct Live {
     all: MultiProgress,
     bar: ProgressBar,
-    hosts: Vec<ProgressBar>,
+    /// Two lines for each.
+    hosts: Vec<[ProgressBar; 2]>,
 }
 
 fn line(text: &str) {
@@ -50,7 +51,9 @@ impl View {
     /// Something has been reached.
     pub(super) fn news(&mut self, news: News, statuses: &[SessionStatus]) {
         let text = match news {
-            News::Doors => "every process stores: through typed handles (direct door), through pointers (trap door)".into(),
+            News::Doors => {
+                "every process stores: through typed handles (direct door), through pointers (trap door)".into()
+            }
             News::Latency => "ping-pong: how long a store takes to the other side".into(),
             News::Measured(direct, trapped) => {
                 format!("store to visible: {:.1} us direct, {:.1} us trapped (median)", direct / 1e3, trapped / 1e3)
@@ -88,8 +91,9 @@ impl View {
     pub(super) fn show(&self, statuses: &[SessionStatus]) {
         let Some(live) = &self.live else { return };
         live.bar.tick();
-        for (bar, status) in live.hosts.iter().zip(statuses) {
-            bar.set_message(if status.host == 0 { "starting".to_owned() } else { describe(status) });
+        for ([above, below], status) in live.hosts.iter().zip(statuses) {
+            above.set_message(if status.host == 0 { "starting".to_owned() } else { stores(status) });
+            below.set_message(traffic(status));
         }
     }
 
@@ -99,7 +103,7 @@ impl View {
         match &self.live {
             Some(live) => {
                 live.bar.finish_and_clear();
-                live.hosts.iter().for_each(ProgressBar::abandon);
+                live.hosts.iter().flatten().for_each(ProgressBar::abandon);
             }
             None => statuses.iter().for_each(|status| line(&describe(status))),
         }
@@ -109,23 +113,24 @@ impl View {
 impl Live {
     fn new(hosts: usize) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(12));
-        let bar = all.add(ProgressBar::new(0).with_style(style("[{bar:24}] {msg}")));
-        let host = || all.add(ProgressBar::new(0).with_style(style("  {wide_msg}")));
-        let hosts = (0..hosts).map(|_| host()).collect();
+        let bar = all.add(ProgressBar::new(1).with_style(style("[{bar:24}] {wide_msg}")));
+        let host = |template| all.add(ProgressBar::new(1).with_style(style(template)));
+        let hosts = (0..hosts).map(|_| [host("  {wide_msg}"), host("          {wide_msg}")]).collect();
         Self { all, bar, hosts }
     }
 }
 
 fn describe(status: &SessionStatus) -> String {
-    format!(
-        "host {}: stored {} direct, {} trapped, {} bulk; applied {}; {} frames, {} in, {} out",
-        status.host,
-        count(status.direct),
-        count(status.trapped),
-        count(status.bulk),
-        count(status.applied),
-        count(status.frames),
-        bytes(status.bytes_in),
-        bytes(status.bytes_out)
-    )
+    format!("{}; {}", stores(status), traffic(status))
+}
+
+fn stores(status: &SessionStatus) -> String {
+    let SessionStatus { host, direct, trapped, bulk, applied, .. } = status;
+    let [direct, trapped, bulk, applied] = [direct, trapped, bulk, applied].map(|number| count(*number));
+    format!("host {host}: {direct} direct, {trapped} trapped, {bulk} bulk; {applied} applied")
+}
+
+fn traffic(status: &SessionStatus) -> String {
+    let (frames, there, back) = (count(status.frames), bytes(status.bytes_in), bytes(status.bytes_out));
+    format!("{frames} frames, {there} in, {back} out")
 }

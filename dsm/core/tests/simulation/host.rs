@@ -134,6 +134,8 @@ pub(crate) struct Host<const RING: usize, const INDEX: usize> {
     pub(crate) prefix: Vec<u8>,
     pub(crate) prefix_at: usize,
     batch: Vec<u8>,
+    /// Its threads do nothing but write, and much at a time.
+    pub(crate) bulky: bool,
 }
 
 impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
@@ -161,6 +163,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
             prefix: vec![0; space],
             prefix_at: 0,
             batch: Vec::new(),
+            bulky: false,
         }
     }
 

@@ -61,15 +61,15 @@ enum What {
     Arrive { object: usize },
 }
 
-/// Lines of one page with the masks of their bytes that changed.
-type Lines = Vec<(u64, [u8; 64])>;
+/// The offset of lines of one page, the masks of their bytes that changed, and the lines.
+type Run = (u64, Vec<u64>, Vec<[u8; 64]>);
 
 struct Hole {
     offset: u64,
     twin: Vec<u8>,
     work: Vec<u8>,
     /// Once it is being filled: what is still to be published.
-    runs: Option<VecDeque<(u64, Lines)>>,
+    runs: Option<VecDeque<Run>>,
 }
 
 impl Process {
@@ -120,7 +120,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         if closing {
             return;
         }
-        match rng.below(20) {
+        match rng.below(if self.bulky { 13 } else { 20 }) {
             0..9 => self.store(p, false, rng, oracle),
             9 | 10 => self.store(p, true, rng, oracle),
             11 | 12 => self.open_hole(p, t, rng),
@@ -264,7 +264,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
     fn open_hole(&mut self, p: usize, t: usize, rng: &mut Rng) {
         // A run must fit the ring.
         let most = (((RING - 2) / 9).min(64) - 1) * 64;
-        let most = if rng.chance(30) { most } else { most.min(300) };
+        let most = if self.bulky || rng.chance(30) { most } else { most.min(300) };
         let len = 1 + rng.below(most);
         let Some(offset) = self.place(len as u64, false, rng) else { return };
         let mut twin = vec![0; len];
@@ -286,17 +286,17 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
                 }),
             }
             let (mut found, mut changed) = (VecDeque::new(), 0);
-            dsm_core::diff::changes(offset, work, twin, |at, lines| {
-                changed += lines.iter().map(|(mask, _)| mask.count_ones() as usize).sum::<usize>();
-                found.push_back((at, lines.to_vec()));
+            dsm_core::diff::changes(offset, work, twin, |at, masks, lines| {
+                changed += masks.iter().map(|mask| mask.count_ones() as usize).sum::<usize>();
+                found.push_back((at, masks.to_vec(), lines.to_vec()));
             });
             assert_eq!(changed, work.iter().zip(twin).filter(|(a, b)| a != b).count(), "bytes that changed");
             *runs = Some(found);
             self.processes[p].threads[t].state = State::Hole(hole);
             return;
         };
-        let Some((at, lines)) = runs.front().cloned() else { return };
-        let full = lines.iter().all(|(mask, _)| *mask == u64::MAX);
+        let Some((at, masks, lines)) = runs.front().cloned() else { return };
+        let full = masks.iter().all(|mask| *mask == u64::MAX);
         let words = 2 + lines.len() * if full { 8 } else { 9 };
         if !self.room(words) {
             self.processes[p].threads[t].state = State::Hole(hole);
@@ -316,7 +316,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         }
         let op = (self.tail() + words as u64, Op::Write(writes));
         let (log, hand) = (self.area.log(), Hand(self.processes[p].number));
-        let put = |memory: &Fuse<'_>| log.publish(memory, &hand, at, &lines);
+        let put = |memory: &Fuse<'_>| log.publish(memory, &hand, at, &masks, &lines);
         if rng.chance(12) {
             let step = *rng.pick(&[Step::Record, Step::Intent, Step::Intent, Step::Bytes, Step::Tail]);
             // Every line has a byte that changed, so it makes at least one write.
@@ -344,6 +344,8 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         let operand = u128::from(rng.next()) << 64 | u128::from(rng.next());
         let mut now = [0; 16];
         self.memory.read(offset, &mut now[..width]);
+        // Bits beyond the width do not count.
+        rng.bytes(16 - width).into_iter().zip(&mut now[width..]).for_each(|(from, to)| *to = from);
         let expected = if rng.chance(60) { u128::from_le_bytes(now) } else { u128::from(rng.next()) };
         if !self.room(8) {
             return;

@@ -37,6 +37,8 @@ pub(crate) struct World<const RING: usize, const INDEX: usize> {
     space: usize,
     /// Percent of attempts of an arbiter at the lock that fail.
     busy: usize,
+    /// Percent of hosts that only write, and much.
+    bulky: usize,
     weights: Vec<(Event, usize)>,
     /// Operations taken, for the summary.
     pub(crate) steps: usize,
@@ -69,6 +71,7 @@ impl<const RING: usize, const INDEX: usize> World<RING, INDEX> {
             sizes,
             space,
             busy: *rng.pick(&[0, 0, 10, 50]),
+            bulky: *rng.pick(&[0, 0, 0, 70]),
             weights,
             steps: 0,
             rng,
@@ -81,7 +84,7 @@ impl<const RING: usize, const INDEX: usize> World<RING, INDEX> {
 
     /// Runs to the end of the history, and checks it.
     pub(crate) fn run(&mut self) {
-        for _ in 0..100 + self.rng.below(250) {
+        for _ in 0..100 + self.rng.below(500) {
             self.step();
         }
         self.finish();
@@ -144,7 +147,9 @@ impl<const RING: usize, const INDEX: usize> World<RING, INDEX> {
         let Some(number) = self.sequencer.join() else { return };
         let uid = self.oracle.join();
         assert!(self.hosts.iter().all(|host| host.number != number), "two hosts have number {number}");
-        self.hosts.push(Host::new(uid, number, self.space, self.sizes.len()));
+        let mut host = Host::new(uid, number, self.space, self.sizes.len());
+        host.bulky = self.rng.chance(self.bulky);
+        self.hosts.push(host);
         let h = self.hosts.len() - 1;
         self.new_process(h);
         for _ in 0..self.sizes.len() {
