@@ -4,7 +4,7 @@ use async_io::Async;
 use dsm_core::sys::passing;
 use dsm_core::wire::{FrameHeader, FrameKind, Reader};
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 pub const HIGH: usize = 8 << 20;
 /// Below this many queued bytes, snapshots go on.
 pub const LOW: usize = 512 << 10;
+
+/// From this payload on, a frame is sent without being copied, when it can go at once.
+const DIRECT: usize = 16 << 10;
 
 /// A TCP connection to another node.
 #[derive(Debug)]
@@ -42,8 +45,17 @@ impl Link {
 
     /// Queues a frame.
     pub fn queue(&mut self, header: &FrameHeader, payload: &[u8]) {
-        self.out.extend_from_slice(bytemuck::bytes_of(header));
-        self.out.extend_from_slice(payload);
+        let header = bytemuck::bytes_of(header);
+        let mut sent = 0;
+        if payload.len() >= DIRECT && self.queued() == 0 && !self.broken {
+            // Large and nothing before it: from where it lies, without a copy of ours in between.
+            match self.io.get_ref().write_vectored(&[IoSlice::new(header), IoSlice::new(payload)]) {
+                Ok(count) => sent = count,
+                Err(error) => self.broken |= !later(&error),
+            }
+        }
+        self.out.extend_from_slice(header.get(sent..).unwrap_or_default());
+        self.out.extend_from_slice(payload.get(sent.saturating_sub(header.len())..).unwrap_or_default());
     }
 
     /// Queues whole frames.

@@ -38,16 +38,27 @@ struct Session {
 pub fn run(args: &Args) -> Result<()> {
     args.key.publish();
     let mut arbiters = find::arbiters()?;
-    let daemons: BTreeSet<String> = match args.daemon.get() {
-        Some(daemon) => [daemon].into(),
+    let named = args.daemon.get();
+    let mut daemons: BTreeSet<String> = match &named {
+        Some(daemon) => [daemon.clone()].into(),
         None => arbiters.iter().map(|arbiter| arbiter.status.daemon.clone()).collect(),
     };
-    if daemons.is_empty() {
-        eprintln!("dsm ls: {}", find::nothing());
-    }
     let mut sessions = Vec::new();
-    for daemon in &daemons {
-        sessions.extend(look(daemon, &mut arbiters, args.session.as_deref())?);
+    let mut failed = None;
+    for daemon in daemons.clone() {
+        match look(&daemon, &mut arbiters, args.session.as_deref()) {
+            Ok(found) => sessions.extend(found),
+            Err(failure) if named.is_some() => return Err(failure),
+            Err(failure) => {
+                // A run that ends while we look takes its daemon with it, which is nobody's fault.
+                arbiters.retain_mut(|arbiter| arbiter.status.daemon != daemon || arbiter.local.status().is_ok());
+                daemons.remove(&daemon);
+                failed = arbiters.iter().any(|arbiter| arbiter.status.daemon == daemon).then_some(failure).or(failed);
+            }
+        }
+    }
+    if daemons.is_empty() && failed.is_none() {
+        eprintln!("dsm ls: {}", find::nothing());
     }
     if let (Some(name), true) = (&args.session, sessions.is_empty() && !daemons.is_empty()) {
         let text = format!("there is no session {name:?}: `dsm ls` shows those that there are");
@@ -65,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
         let daemons: Vec<String> = daemons.into_iter().collect();
         eprintln!("dsm ls: no sessions at {}", daemons.join(", "));
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// The sessions of one daemon.

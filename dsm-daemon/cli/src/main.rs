@@ -47,7 +47,8 @@ enum Command {
     /// blocks: of four on two hosts, 0 and 1 are on the first.
     ///
     /// When one fails, the others get SIGTERM, and SIGKILL two seconds later; the exit status is that of the one that
-    /// failed, or 128 and the number of the signal that killed it. Nothing that was started here outlives this command.
+    /// failed, or 128 and the number of the signal that killed it. What a process leaves in the background ends with it,
+    /// and the processes end with this command, even if that is killed.
     ///
     /// Rank 0 reads stdin, unless that is a terminal; the others have none.
     Run(run::Args),

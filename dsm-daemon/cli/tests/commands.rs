@@ -203,3 +203,17 @@ fn a_reader_that_leaves_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (None, &b""[..]), "ended by SIGPIPE, in silence");
 }
+
+#[test]
+fn a_daemon_that_is_gone_is_said_and_does_not_hide_the_others() {
+    let place = Place::new();
+    let daemon = Role::start(&mut place.command(&["daemon", "--listen", "127.0.0.1:0"]));
+    let arbiter = Role::start(&mut place.command(&["arbiter", "--daemon", &daemon.address]));
+    assert_eq!(arbiter.address, daemon.address, "it found the daemon there and did not start its own");
+    drop(daemon);
+    let said = place.dsm(&["ls"]);
+    assert_eq!(said.code, Some(69), "{said:?}");
+    assert!(said.out.contains("no session; its daemon is") && said.err.contains(&arbiter.address), "{said:?}");
+    assert_eq!(place.dsm(&["down"]).lines(), [""; 0]);
+    assert_eq!(arbiter.ended(), Some(0));
+}

@@ -12,8 +12,7 @@ fn it_shows_what_happens_and_verifies_the_result() {
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(said.out.lines().last(), Some("verified: 65,536 pixels equal to the sequential result"), "{said:?}");
     assert!(said.out.contains("store to visible on the other host: "), "{said:?}");
-    for words in ["4 processes on 2 virtual hosts", "round 2 of 2", "host 1: ", "host 2: ", "208,000 at the trap door"]
-    {
+    for words in ["4 processes on 2 virtual hosts", "round 2 of 2", "host 1: ", "host 2: ", "208,000 trapped stores"] {
         assert!(said.err.contains(words) || said.out.contains(words), "{words:?} is not in {said:?}");
     }
     assert!(!said.err.contains('\x1b') && !said.out.contains('\x1b'), "{said:?}");

@@ -444,10 +444,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         }
         let count = (available as usize).min(limit.max(LONGEST));
         let start = out.len();
-        out.reserve(count * 8);
-        for position in from..from + count as u64 {
-            out.extend_from_slice(&self.word(position).load(Relaxed).to_le_bytes());
-        }
+        self.copy_out(from, count, out);
         let mut whole = 0;
         for record in records(&out[start..]) {
             match record {
@@ -470,6 +467,22 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         Ok(from + whole as u64)
     }
 
+    /// Appends the bytes of `count` words from position `from` on.
+    fn copy_out(&self, from: u64, count: usize, out: &mut Vec<u8>) {
+        let start = from as usize & (RING - 1);
+        let first = count.min(RING - start);
+        let runs = [self.area.ring.get(start..start + first), self.area.ring.get(..count - first)];
+        out.reserve(count * 8);
+        for run in runs.into_iter().flatten() {
+            let words = out.spare_capacity_mut().as_chunks_mut::<8>().0;
+            for (to, word) in words.iter_mut().zip(run) {
+                *to = word.load(Relaxed).to_le_bytes().map(std::mem::MaybeUninit::new);
+            }
+            // SAFETY: that many bytes were reserved, and the loop above has written them.
+            unsafe { out.set_len(out.len() + run.len() * 8) };
+        }
+    }
+
     /// Is there anything after `from`?
     #[inline]
     pub fn has_news(&self, from: u64) -> bool {
@@ -486,6 +499,13 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
             control.rare.room.fetch_add(1, Relaxed);
             futex::wake(&control.rare.room, u32::MAX >> 1);
         }
+    }
+
+    /// Are all own records ordered? The caller holds the lock.
+    #[inline]
+    pub fn nothing_pending(&self) -> bool {
+        let control = self.control();
+        control.producer.tail.load(Relaxed) == control.arbiter.acked.load(Relaxed)
     }
 
     /// Of the bytes of the line at `offset` that `needed` selects, those under own pending stores. The caller holds

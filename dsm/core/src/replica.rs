@@ -7,7 +7,7 @@
 use crate::limits::BATCH;
 use crate::log::HostLog;
 use crate::memory::Memory;
-use crate::record::{Kind, Malformed, Record, by_line};
+use crate::record::{Kind, MASKED, Malformed, Record, by_line};
 use crate::segment::Extents;
 use crate::sync::Ordering::Relaxed;
 use crate::wire::{Frame, FrameKind, Reply};
@@ -208,6 +208,10 @@ impl Replica {
             // Segments that this host has not attached are not its business.
             if self.extents.contains(offset, len) {
                 match record.kind {
+                    // Nothing pending, nothing masked: all at once.
+                    Kind::Bulk if record.flags & MASKED == 0 && log.nothing_pending() => {
+                        memory.write(offset, record.payload);
+                    }
                     Kind::Store => overlay(log, memory, offset, record.payload, u64::MAX),
                     Kind::Bulk => record.lines().for_each(|(at, mask, line)| overlay(log, memory, at, line, mask)),
                     _ => return Err(BadStream::Frame),

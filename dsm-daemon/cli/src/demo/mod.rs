@@ -145,9 +145,7 @@ impl Demo {
         let sum = |of: fn(&SessionStatus) -> u64| count(self.statuses.iter().map(of).sum());
         let (direct, trapped) = (sum(|status| status.direct), sum(|status| status.trapped));
         let bulk = sum(|status| status.bulk);
-        print(&format!(
-            "captured: {direct} stores at the direct door, {trapped} at the trap door, {bulk} bulk records"
-        ))?;
+        print(&format!("captured: {direct} direct stores, {trapped} trapped stores, {bulk} bulk records"))?;
         let Some((direct, trapped)) = self.latency else { return Ok(()) };
         let whom = if self.statuses.len() > 1 { "the other host" } else { "another process of the same host" };
         let (direct, trapped) = (direct / 1000.0, trapped / 1000.0);

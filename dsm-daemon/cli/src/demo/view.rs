@@ -35,7 +35,7 @@ fn style(template: &str) -> ProgressStyle {
 impl View {
     pub(super) fn new(processes: usize, hosts: usize, pixels: u64, daemon: &str) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
-        line(&format!("{processes} processes on {hosts} virtual hosts; daemon, server and first arbiter at {daemon}"));
+        line(&format!("{processes} processes on {hosts} virtual hosts, daemon at {daemon}"));
         let live = (std::io::stderr().is_terminal() && !dumb).then(|| Live::new(hosts));
         Self { live, pixels, round: 0 }
     }
@@ -51,9 +51,7 @@ impl View {
     /// Something has been reached.
     pub(super) fn news(&mut self, news: News, statuses: &[SessionStatus]) {
         let text = match news {
-            News::Doors => {
-                "every process stores: through typed handles (direct door), through pointers (trap door)".into()
-            }
+            News::Doors => "stores: direct (handles), trapped (pointers)".into(),
             News::Latency => "ping-pong: how long a store takes to the other side".into(),
             News::Measured(direct, trapped) => {
                 format!("store to visible: {:.1} us direct, {:.1} us trapped (median)", direct / 1e3, trapped / 1e3)
@@ -72,10 +70,6 @@ impl View {
                 text
             }
         };
-        if let (News::Measured(..), Some(live)) = (news, &self.live) {
-            let _ = live.all.println(text);
-            return;
-        }
         match &self.live {
             Some(live) => live.bar.set_message(text),
             None => {

@@ -50,10 +50,13 @@ impl<const RING: usize, const INDEX: usize> World<RING, INDEX> {
         let sizes: Vec<u64> = (0..1 + rng.below(3)).map(|_| 1 + rng.below(2) as u64).collect();
         let space = (PAGE * (1 + sizes.iter().map(|pages| pages + 1).sum::<u64>())) as usize;
         // Every seed prefers other things (swarm testing): some hardly deliver, in some much dies.
+        // Some hosts do nothing but write, and send it in large frames.
+        let bulky = *rng.pick(&[0, 0, 0, 70]);
         let mut weight = |most: usize| 1 + rng.below(most);
+        let (threads, drains) = if bulky > 0 { (200, 4) } else { (80, 30) };
         let weights = vec![
-            (Event::Thread, 40 + weight(80)),
-            (Event::Drain, 2 + weight(30)),
+            (Event::Thread, 40 + weight(threads)),
+            (Event::Drain, 1 + weight(drains)),
             (Event::Up, 2 + weight(30)),
             (Event::Down, 2 + weight(40)),
             (Event::Snapshot, weight(12)),
@@ -71,7 +74,7 @@ impl<const RING: usize, const INDEX: usize> World<RING, INDEX> {
             sizes,
             space,
             busy: *rng.pick(&[0, 0, 10, 50]),
-            bulky: *rng.pick(&[0, 0, 0, 70]),
+            bulky,
             weights,
             steps: 0,
             rng,

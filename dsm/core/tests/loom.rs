@@ -1,0 +1,446 @@
+//! Model checks of what threads and processes do to each other in shared memory, under every schedule and every order
+//! of memory accesses that the language allows, up to a number of preemptions.
+//!
+//! `CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" cargo test -p dsm-core --test loom --release`
+//!
+//! What differs from the real thing:
+//! - A sleep is a yield, so a wake-up that is lost shows as a sleep that never ends only where a test makes it one
+//!   (`Patient`, `Bell`).
+//! - Both halves of the asymmetric barrier are full fences: what membarrier(2) gives.
+//! - What a takeover reads of the dead (`tail`, the record, the bytes) is ordered here by the news of the death, as
+//!   by the kernel. Without that news the language would let the arbiter see a later write of the dead and miss an
+//!   earlier one; x86-64 never does, since stores become visible in program order.
+#![cfg(loom)]
+
+use dsm_core::control::Control;
+use dsm_core::lock::{ARBITER, Lock};
+use dsm_core::log::{Area, Door, HostLog, Writer};
+use dsm_core::memory::{Cells, Memory};
+use dsm_core::record::{push_store, records};
+use dsm_core::replica::{Progress, Replica};
+use dsm_core::slot::Slot;
+use dsm_core::sync::Barrier;
+use dsm_core::wire::{Frame, FrameHeader, FrameKind, Reply, status};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use loom::sync::atomic::{AtomicBool, AtomicU64};
+use loom::thread;
+use std::time::Duration;
+
+type Tiny = Area<16, 1, 1, 1>;
+type TinyLog<'a> = HostLog<'a, 16, 1, 1, 1>;
+
+fn model(preemptions: usize, test: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    builder.check(test);
+}
+
+/// A process whose sleeps may end for no reason.
+struct Hand(u32);
+
+impl Writer for Hand {
+    fn number(&self) -> u32 {
+        self.0
+    }
+
+    fn ring_doorbell(&self) {}
+
+    fn stalled(&self) {
+        thread::yield_now();
+    }
+}
+
+// (a) The replica lock.
+
+/// Data that the lock protects; loom fails when two threads are in it, or when one does not see the other's write.
+struct Protected(UnsafeCell<u32>);
+
+impl Protected {
+    fn add(&self) -> u32 {
+        self.0.with_mut(|value| {
+            // SAFETY: the caller holds the lock, which is what the model checks.
+            let value = unsafe { &mut *value };
+            *value += 1;
+            *value
+        })
+    }
+}
+
+// SAFETY: accessed under the lock only; loom checks exactly that.
+unsafe impl Sync for Protected {}
+// SAFETY: a number.
+unsafe impl Send for Protected {}
+
+fn exclusion(threads: u32, preemptions: usize) {
+    model(preemptions, move || {
+        let shared = Arc::new((Control::new(1, false), Protected(UnsafeCell::new(0))));
+        let run = |me: u32, shared: Arc<(Control, Protected)>| {
+            let lock = Lock::new(&shared.0.producer, Barrier::new(false));
+            assert!(lock.acquire(me, || true));
+            assert_eq!(lock.holder(), me);
+            shared.1.add();
+            lock.release();
+        };
+        let others: Vec<_> = (2..=threads)
+            .map(|me| {
+                let shared = shared.clone();
+                thread::spawn(move || run(me, shared))
+            })
+            .collect();
+        run(1, shared.clone());
+        others.into_iter().for_each(|thread| thread.join().expect("it ended"));
+        assert_eq!(shared.1.add(), threads + 1);
+        let producer = &shared.0.producer;
+        assert_eq!((producer.lock.load(Relaxed), producer.lock_waiters.load(Relaxed)), (0, 0));
+    });
+}
+
+#[test]
+fn one_of_two_holds_the_lock() {
+    exclusion(2, 4);
+}
+
+#[test]
+fn one_of_three_holds_the_lock() {
+    exclusion(3, 2);
+}
+
+#[test]
+fn the_arbiter_takes_over_from_the_dead_and_only_then_do_others_go_on() {
+    model(3, || {
+        let shared = Arc::new((Control::new(1, false), Protected(UnsafeCell::new(0)), AtomicBool::new(false)));
+        let dying = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let lock = Lock::new(&shared.0.producer, Barrier::new(false));
+                assert!(lock.acquire(7, || true));
+                shared.1.add();
+                // The kernel tells of the death after all that the dead have done.
+                shared.2.store(true, Release);
+            })
+        };
+        let living = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let lock = Lock::new(&shared.0.producer, Barrier::new(false));
+                assert!(lock.acquire(8, || true));
+                shared.1.add();
+                lock.release();
+            })
+        };
+        let lock = Lock::new(&shared.0.producer, Barrier::new(false));
+        assert!(!lock.seize(9) && !lock.seize(0), "seized from one who never had it");
+        while !shared.2.load(Acquire) {
+            thread::yield_now();
+        }
+        assert!(lock.seize(7), "the dead one still has it");
+        shared.1.add();
+        lock.release();
+        living.join().expect("it ended");
+        dying.join().expect("it ended");
+        assert_eq!(shared.1.add(), 4);
+        assert!(!lock.seize(7));
+    });
+}
+
+// (b) Writers and the arbiter at the same bytes.
+
+fn bytes(memory: &Cells) -> Vec<u8> {
+    memory.to_vec()[..8].to_vec()
+}
+
+/// Applies records to bytes, in order.
+fn perform(image: &mut [u8], payload: &[u8]) {
+    for record in records(payload) {
+        let record = record.expect("whole records");
+        image[record.place as usize..][..record.payload.len()].copy_from_slice(record.payload);
+    }
+}
+
+/// What the arbiter knows: the bytes after what it has received of the order, and what it has drained beyond that.
+struct Arbiter {
+    replica: Replica,
+    prefix: Vec<u8>,
+    drained: Vec<u8>,
+}
+
+impl Arbiter {
+    fn new() -> Self {
+        let mut replica = Replica::new();
+        replica.attach(0, 4096);
+        Self { replica, prefix: vec![0; 8], drained: Vec::new() }
+    }
+
+    fn drain(&mut self, log: &TinyLog<'_>) {
+        self.replica.drain(log, &mut self.drained).expect("the log makes sense");
+    }
+
+    /// The server has ordered all that was drained.
+    fn acknowledge(&mut self, log: &TinyLog<'_>, memory: &Cells) {
+        let header = FrameHeader::new(FrameKind::Ack, 1, 1, 0, 0, self.replica.sent());
+        let frame = Frame { kind: FrameKind::Ack, header, payload: &[] };
+        assert_eq!(self.replica.apply(log, memory, &frame, || true), Ok(Progress::Done));
+        perform(&mut self.prefix, &self.drained);
+        self.drained.clear();
+    }
+
+    /// A record of another host arrives: ordered before what is not acknowledged yet.
+    fn remote(&mut self, log: &TinyLog<'_>, memory: &Cells, offset: u64, bytes: &[u8]) {
+        let mut payload = Vec::new();
+        push_store(&mut payload, offset, bytes);
+        let header = FrameHeader::new(FrameKind::Records, 2, 1, payload.len(), 0, payload.len() as u64 / 8);
+        let frame = Frame { kind: FrameKind::Records, header, payload: &payload };
+        while self.replica.apply(log, memory, &frame, || log.lock().try_acquire(ARBITER)) != Ok(Progress::Done) {
+            thread::yield_now();
+        }
+        perform(&mut self.prefix, &payload);
+    }
+
+    /// Nobody writes any more: replica = prefix + pending, and memory in the order of the log.
+    fn check(&mut self, log: &TinyLog<'_>, memory: &Cells) {
+        self.drain(log);
+        let mut expected = self.prefix.clone();
+        perform(&mut expected, &self.drained);
+        assert_eq!(bytes(memory), expected);
+        self.acknowledge(log, memory);
+        assert_eq!(bytes(memory), self.prefix);
+        assert_eq!(self.replica.acked(), self.replica.sent());
+    }
+}
+
+fn writer(shared: &Arc<(Box<Tiny>, Cells)>, number: u32, offset: u64, data: &'static [u8]) -> thread::JoinHandle<()> {
+    let shared = shared.clone();
+    thread::spawn(move || {
+        let log: TinyLog<'_> = shared.0.log();
+        log.store(&shared.1, &Hand(number), Door::Direct, offset, data);
+    })
+}
+
+fn session() -> Arc<(Box<Tiny>, Cells)> {
+    Arc::new((Tiny::boxed(1), Cells::zeroed(8)))
+}
+
+/// The log's order is the order of the bytes in memory, and every record is drained once and whole.
+#[test]
+fn two_writers_agree_with_the_log() {
+    model(2, || {
+        let shared = session();
+        let threads = [writer(&shared, 1, 0, &[1, 2]), writer(&shared, 2, 1, &[3, 4])];
+        let log: TinyLog<'_> = shared.0.log();
+        let mut arbiter = Arbiter::new();
+        arbiter.drain(&log);
+        arbiter.acknowledge(&log, &shared.1);
+        threads.into_iter().for_each(|thread| thread.join().expect("it ended"));
+        arbiter.check(&log, &shared.1);
+        assert_eq!(arbiter.replica.sent(), 6, "two records of three words");
+    });
+}
+
+/// A remote record at bytes that two writers store to, between draining and the acknowledgement.
+#[test]
+fn a_remote_record_spares_what_is_pending() {
+    model(2, || {
+        let shared = session();
+        let threads = [writer(&shared, 1, 0, &[1, 2]), writer(&shared, 2, 1, &[3, 4])];
+        let log: TinyLog<'_> = shared.0.log();
+        let mut arbiter = Arbiter::new();
+        arbiter.drain(&log);
+        arbiter.remote(&log, &shared.1, 0, &[9; 4]);
+        arbiter.acknowledge(&log, &shared.1);
+        threads.into_iter().for_each(|thread| thread.join().expect("it ended"));
+        arbiter.check(&log, &shared.1);
+    });
+}
+
+/// As before, with one writer and two remote records, on both sides of the acknowledgement.
+#[test]
+fn a_remote_record_comes_after_what_is_acknowledged() {
+    model(3, || {
+        let shared = session();
+        let thread = writer(&shared, 1, 1, &[1, 2]);
+        let log: TinyLog<'_> = shared.0.log();
+        let mut arbiter = Arbiter::new();
+        arbiter.remote(&log, &shared.1, 0, &[8; 3]);
+        arbiter.drain(&log);
+        arbiter.acknowledge(&log, &shared.1);
+        arbiter.remote(&log, &shared.1, 2, &[9; 2]);
+        thread.join().expect("it ended");
+        arbiter.check(&log, &shared.1);
+    });
+}
+
+// (c) Slots.
+
+fn reply(token: u64, value: u64) -> Reply {
+    Reply { token, status: status::OK, width: 0, offset: 0, fence: value, old: [value; 2], new: [0; 2] }
+}
+
+fn awaited(slot: &Slot) -> u64 {
+    loop {
+        if let Some(answer) = slot.answer() {
+            assert_eq!(answer.value, u128::from(answer.fence) << 64 | u128::from(answer.fence), "an answer in halves");
+            return answer.fence;
+        }
+        slot.sleep(Duration::ZERO, Barrier::new(false));
+    }
+}
+
+/// A slot that was freed and claimed again never shows an answer to its former operation.
+#[test]
+fn a_late_answer_finds_no_taker() {
+    model(3, || {
+        let shared = Arc::new((Slot::new(), AtomicU64::new(0)));
+        let answering = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (slot, published) = &*shared;
+                let next = |before: u64| loop {
+                    match published.load(Acquire) {
+                        token if token != before => return token,
+                        _ => thread::yield_now(),
+                    }
+                };
+                let barrier = Barrier::new(false);
+                let first = next(0);
+                assert!(slot.deliver(first, &reply(first, 1), barrier));
+                let second = next(first);
+                assert!(!slot.deliver(first, &reply(first, 2), barrier), "a late answer was taken");
+                assert!(slot.deliver(second, &reply(second, 3), barrier));
+                assert!(!slot.deliver(second ^ 1 << 40, &reply(second, 4), barrier), "a made-up answer was taken");
+            })
+        };
+        let (slot, published) = &*shared;
+        for expected in [1, 3] {
+            let token = slot.claim(0, 5).expect("it is free");
+            assert_eq!(slot.claim(0, 6), None);
+            published.store(token, Release);
+            assert_eq!(awaited(slot), expected);
+            slot.free();
+        }
+        answering.join().expect("it ended");
+    });
+}
+
+/// Whoever gives up leaves the slot to the answer, and exactly one of the two frees it.
+#[test]
+fn an_abandoned_slot_is_freed_by_its_answer() {
+    model(3, || {
+        let shared = Arc::new(Slot::new());
+        let token = shared.claim(0, 5).expect("it is free");
+        let answering = {
+            let shared = shared.clone();
+            thread::spawn(move || shared.deliver(token, &reply(token, 1), Barrier::new(false)))
+        };
+        let abandoned = shared.abandon();
+        if !abandoned {
+            assert_eq!(awaited(&shared), 1);
+            shared.free();
+        }
+        let delivered = answering.join().expect("it ended");
+        assert_ne!(abandoned, delivered);
+        assert!(shared.claim(0, 6).is_some(), "nobody freed it");
+    });
+}
+
+/// Two threads want the same slot: one has it, and its successor sees a clean one.
+#[test]
+fn one_of_two_claims_a_slot() {
+    model(4, || {
+        let shared = Arc::new(Slot::new());
+        let other = {
+            let shared = shared.clone();
+            thread::spawn(move || shared.claim(0, 6))
+        };
+        let mine = shared.claim(0, 5);
+        let theirs = other.join().expect("it ended");
+        assert!(mine.is_some() != theirs.is_some());
+        assert!(shared.answer().is_none());
+    });
+}
+
+// (d) Sleeping and waking.
+
+/// A process with a doorbell that can be heard.
+struct Bell<'a>(&'a AtomicBool);
+
+impl Writer for Bell<'_> {
+    fn number(&self) -> u32 {
+        1
+    }
+
+    fn ring_doorbell(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn stalled(&self) {
+        thread::yield_now();
+    }
+}
+
+/// The arbiter never sleeps on news: either it sees the record, or the writer sees it asleep and rings.
+#[test]
+fn nobody_sleeps_on_news() {
+    model(4, || {
+        let shared = Arc::new((Tiny::boxed(1), Cells::zeroed(8), AtomicBool::new(false)));
+        let thread = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let log: TinyLog<'_> = shared.0.log();
+                log.store(&shared.1, &Bell(&shared.2), Door::Direct, 0, &[1]);
+            })
+        };
+        let log: TinyLog<'_> = shared.0.log();
+        log.control().rare.asleep.store(1, Relaxed);
+        log.barrier().heavy();
+        let sleeps = !log.has_news(0);
+        thread.join().expect("it ended");
+        assert!(log.has_news(0));
+        assert!(!sleeps || shared.2.load(Relaxed), "asleep, and nobody rang");
+    });
+}
+
+/// A process that, once it sleeps for room, sleeps until it is woken.
+struct Patient<'a>(&'a Control);
+
+impl Writer for Patient<'_> {
+    fn number(&self) -> u32 {
+        1
+    }
+
+    fn ring_doorbell(&self) {}
+
+    fn stalled(&self) {
+        while self.0.rare.room.load(Relaxed) == 0 {
+            thread::yield_now();
+        }
+    }
+}
+
+/// Who waits for room is told when there is some.
+#[test]
+fn nobody_misses_the_room_that_was_made() {
+    model(3, || {
+        let shared = session();
+        let log: TinyLog<'_> = shared.0.log();
+        for at in 0..5 {
+            log.store(&shared.1, &Hand(1), Door::Direct, at, &[at as u8]);
+        }
+        let thread = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let log: TinyLog<'_> = shared.0.log();
+                log.store(&shared.1, &Patient(&shared.0.control), Door::Direct, 0, &[7]);
+            })
+        };
+        let mut arbiter = Arbiter::new();
+        arbiter.drain(&log);
+        arbiter.acknowledge(&log, &shared.1);
+        thread.join().expect("it ended");
+        arbiter.check(&log, &shared.1);
+        assert_eq!(arbiter.replica.sent(), 18);
+        assert_eq!(log.control().rare.room_waiters.load(Relaxed), 0);
+    });
+}
