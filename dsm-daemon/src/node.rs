@@ -14,10 +14,10 @@ use dsm_core::wire::control::{Reason, Refusal, Request, Response, frame, parse};
 use dsm_core::wire::{FrameKind, Role};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -60,10 +60,22 @@ pub struct Node {
     /// A single session to serve, which ends the node when it ends.
     serves: Option<String>,
     address: Option<SocketAddr>,
+    stop_bell: Async<OwnedFd>,
 }
 
-/// Ends all nodes of this process, in good order and within a tick, when set.
-pub static STOP: AtomicBool = AtomicBool::new(false);
+static STOP: AtomicBool = AtomicBool::new(false);
+/// Descriptor of the bell that wakes a sleeping node to look at `STOP`.
+static STOP_BELL: AtomicI32 = AtomicI32::new(-1);
+
+/// Ends the node of this process, in good order. Safe in a signal handler.
+pub fn stop() {
+    STOP.store(true, Ordering::SeqCst);
+    let bell = STOP_BELL.load(Ordering::SeqCst);
+    if bell >= 0 {
+        // SAFETY: the bell belongs to the node, which lasts as long as the process that runs it.
+        event::ring(unsafe { BorrowedFd::borrow_raw(bell) });
+    }
+}
 
 impl Door {
     fn open(address: SocketAddr, key: Option<Key>) -> Result<(Self, SocketAddr)> {
@@ -106,6 +118,7 @@ impl Node {
     /// # Errors
     /// What cannot be had, and what to do about it.
     pub fn start(config: &Config) -> Result<Self> {
+        let stop_bell = event::doorbell().and_then(Async::new).map_err(Error::system("no doorbell"))?;
         let mut node = Self {
             door: None,
             newcomers: Vec::new(),
@@ -120,6 +133,7 @@ impl Node {
             round: 0,
             serves: None,
             address: None,
+            stop_bell,
         };
         let mut daemon = config.daemon.clone();
         let listen = match (&config.serve, &config.daemon) {
@@ -154,6 +168,7 @@ impl Node {
 
     /// Runs until nobody needs the node any more, or somebody ends it.
     pub fn run(mut self) {
+        STOP_BELL.store(self.stop_bell.get_ref().as_raw_fd(), Ordering::SeqCst);
         loop {
             let now = Instant::now();
             self.round += 1;
@@ -173,6 +188,7 @@ impl Node {
         if let Some(arbiter) = arbiter {
             arbiter.stop(&mut Around { directory: directory.as_mut(), servers });
         }
+        STOP_BELL.store(-1, Ordering::SeqCst);
     }
 
     fn pump(&mut self, now: Instant, seldom: bool) -> bool {
@@ -301,7 +317,7 @@ impl Node {
 
     /// Is there anything to do? Asks every source, so that each can wake us.
     fn poll(&self, cx: &mut Context<'_>) -> bool {
-        let mut ready = false;
+        let mut ready = self.stop_bell.poll_readable(cx).is_ready();
         if let Some(door) = &self.door {
             ready |= door.listener.poll_readable(cx).is_ready();
             ready |= door.heard.poll_readable(cx).is_ready();

@@ -2,12 +2,11 @@
 
 use crate::client::Client;
 use crate::config::{self, Config, DAEMON, DEFAULT_LISTEN, Daemon};
-use crate::node::{Node, STOP};
+use crate::node::{self, Node};
 use crate::{Error, Result, runtime};
 use dsm_core::wire::control::Find;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A role with its arguments.
@@ -149,7 +148,7 @@ pub fn run(role: &Role) -> Result<()> {
                 while client.ping().is_ok() {
                     std::thread::sleep(Duration::from_secs(1));
                 }
-                STOP.store(true, Ordering::Relaxed);
+                node::stop();
             });
             run_node(node, &address)
         }
@@ -200,7 +199,7 @@ fn run_node(node: Node, address: &str) -> Result<()> {
 }
 
 extern "C" fn on_stop(_signal: libc::c_int) {
-    STOP.store(true, Ordering::Relaxed);
+    node::stop();
 }
 
 /// SIGTERM and SIGINT end the node in good order; SIGPIPE and SIGHUP must not.

@@ -420,6 +420,7 @@ impl HostSession {
                 let frame = servers.get_mut(&self.name).and_then(|server| server.local_frame(self.host));
                 let Some((header, payload)) = frame else { break };
                 busy = true;
+                self.count_in(size_of::<FrameHeader>() + payload.len());
                 if !self.frame(header, &payload, servers) {
                     break;
                 }
@@ -430,10 +431,10 @@ impl HostSession {
         let count = link.receive();
         if count > 0 {
             link.heard(now);
-            let bytes = &self.area.control().arbiter.bytes_in;
-            bytes.store(bytes.load(Relaxed).wrapping_add(count as u64), Relaxed);
             busy = true;
         }
+        self.count_in(count);
+        let Uplink::Remote(link) = &mut self.uplink else { return busy };
         let mut reader = std::mem::take(&mut link.reader);
         loop {
             match reader.next() {
@@ -455,6 +456,11 @@ impl HostSession {
             link.reader = reader;
         }
         busy
+    }
+
+    fn count_in(&self, count: usize) {
+        let bytes = &self.area.control().arbiter.bytes_in;
+        bytes.store(bytes.load(Relaxed).wrapping_add(count as u64), Relaxed);
     }
 
     /// Handles one frame. False when it could not be done now; it is kept then.
