@@ -156,7 +156,7 @@ fn work(rank: usize) {
     meet();
     for round in 1..=200u64 {
         // SAFETY: within the array; traps.
-        unsafe { words.as_ptr().add(rank).write_volatile(round) };
+        unsafe { words.as_ptr().wrapping_add(rank).write_volatile(round) };
         words.set(2 + rank, round);
         words.atomic(4).fetch_add(1, SeqCst);
         meet();

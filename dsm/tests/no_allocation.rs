@@ -43,14 +43,18 @@ fn the_trap_door_allocates_nothing() {
     let to = here.as_ptr();
     for round in 0..3u64 {
         FORBIDDEN.set(true);
-        // SAFETY: all within the array; each traps, and is carried out.
+        // SAFETY: within the array; traps, and is carried out.
+        unsafe { asm!("mov [rdi], rsi", in("rdi") to, in("rsi") round + 1, options(nostack)) };
+        // SAFETY: as above.
+        unsafe { asm!("movdqu [rdi + 64], xmm0", in("rdi") to, options(nostack)) };
+        // SAFETY: as above.
+        unsafe { asm!("add qword ptr [rdi + 128], 5", in("rdi") to, options(nostack)) };
+        // SAFETY: as above.
+        unsafe { asm!("lock xadd [rdi + 136], rsi", in("rdi") to, inout("rsi") 3u64 => _, options(nostack)) };
+        // SAFETY: as above.
         unsafe {
-            asm!("mov [rdi], rsi", in("rdi") to, in("rsi") round + 1, options(nostack));
-            asm!("movdqu [rdi + 64], xmm0", in("rdi") to, options(nostack));
-            asm!("add qword ptr [rdi + 128], 5", in("rdi") to, options(nostack));
-            asm!("lock xadd [rdi + 136], rsi", in("rdi") to, inout("rsi") 3u64 => _, options(nostack));
-            asm!("rep stosb", inout("rdi") to.add(20) => _, inout("rcx") 777usize => _, in("al") 1u8, options(nostack));
-        }
+            asm!("rep stosb", inout("rdi") to.wrapping_add(20) => _, inout("rcx") 777usize => _, in("al") 1u8, options(nostack))
+        };
         FORBIDDEN.set(false);
     }
     common::eventually("all arrives", || there.to_vec() == here.to_vec() && there.get(16) == 15 && there.get(17) == 9);

@@ -170,7 +170,7 @@ fn storer() {
         let at = 2 + (round * 31 % 4000) as usize;
         words.set(at, pid << 32 | round);
         // SAFETY: within the array; traps.
-        unsafe { words.as_ptr().add(at + 7).write_volatile(pid << 32 | round) };
+        unsafe { words.as_ptr().wrapping_add(at + 7).write_volatile(pid << 32 | round) };
         if round % 64 == 0 {
             let mut hole = words.range(1000..1600).hole().unwrap();
             hole.iter_mut().for_each(|word| *word = round);
@@ -189,7 +189,7 @@ fn a_killed_arbiter_ends_waits_with_an_error_and_others_go_on() {
         let waiting = scope.spawn(|| never.wait());
         // SAFETY: sends a signal to the arbiter of host 1, which this test has started.
         unsafe { libc::kill(cluster.arbiter_pid(1), libc::SIGKILL) };
-        let error = Error::from(waiting.join().unwrap().unwrap_err());
+        let error = waiting.join().unwrap().unwrap_err();
         assert!(matches!(error, Error::ArbiterGone { .. }), "{error}");
     });
     assert!(matches!(b.open::<u64>("w"), Err(Error::ArbiterGone { .. })));
@@ -214,7 +214,7 @@ fn a_server_that_is_gone_ends_waits_and_stores_with_an_error() {
         let waiting = scope.spawn(|| never.wait());
         // SAFETY: sends a signal to the arbiter of host 0, which this test has started.
         unsafe { libc::kill(cluster.arbiter_pid(0), libc::SIGKILL) };
-        let error = Error::from(waiting.join().unwrap().unwrap_err());
+        let error = waiting.join().unwrap().unwrap_err();
         assert!(matches!(error, Error::SessionEnded { why: dsm::Ended::ServerGone, .. }), "{error}");
     });
     if std::env::var_os("DSM_CAPTURE").is_none() {
@@ -321,7 +321,7 @@ fn vandal() {
     let range = dsm_core::sys::map::Range::of_file(&files[0], len).unwrap();
     for at in (64..len).step_by(8) {
         // SAFETY: within the mapping.
-        unsafe { range.base().add(at).cast::<u64>().write_volatile(0xdead_beef_0bad_f00d ^ at as u64) };
+        unsafe { range.base().wrapping_add(at).cast::<u64>().write_volatile(0xdead_beef_0bad_f00d ^ at as u64) };
     }
 }
 

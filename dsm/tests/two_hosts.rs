@@ -79,7 +79,7 @@ fn vector_stores_arrive_whole() {
             // SAFETY: within the 4096 bytes; the store traps.
             unsafe {
                 asm!("movdqu {t}, [{from}]", "movdqu [{to}], {t}",
-                    t = out(xmm_reg) _, from = in(reg) pattern.as_ptr(), to = in(reg) to.add(offset), options(nostack));
+                    t = out(xmm_reg) _, from = in(reg) pattern.as_ptr(), to = in(reg) to.wrapping_add(offset), options(nostack));
             }
             same(here, there);
             assert_eq!(there.bytes().range(offset..offset + 16).to_vec(), pattern[..16]);
@@ -87,7 +87,7 @@ fn vector_stores_arrive_whole() {
                 // SAFETY: as above, and the processor has AVX.
                 unsafe {
                     asm!("vmovdqu ymm0, [{from}]", "vmovdqu [{to}], ymm0", "vzeroupper",
-                        out("xmm0") _, from = in(reg) pattern.as_ptr(), to = in(reg) to.add(offset), options(nostack));
+                        out("xmm0") _, from = in(reg) pattern.as_ptr(), to = in(reg) to.wrapping_add(offset), options(nostack));
                 }
                 same(here, there);
                 assert_eq!(there.bytes().range(offset..offset + 32).to_vec(), pattern[..32]);
@@ -104,7 +104,7 @@ fn a_byte_is_a_byte() {
         // What the other host writes beside it meanwhile must survive: no stale neighbours travel along.
         there.bytes().set(99, 1);
         // SAFETY: within the array; the store traps.
-        unsafe { here.bytes().as_ptr().add(100).write_volatile(7) };
+        unsafe { here.bytes().as_ptr().wrapping_add(100).write_volatile(7) };
         there.bytes().set(101, 2);
         eventually("the neighbours arrive", || here.bytes().get(99) == 1 && here.bytes().get(101) == 2);
         same(here, there);
@@ -118,18 +118,18 @@ fn string_instructions_and_libc_arrive_whole() {
         let to = here.bytes().as_ptr();
         // SAFETY: stores 1000 bytes within the array; all trap.
         unsafe {
-            asm!("rep stosb", inout("rdi") to.add(13) => _, inout("rcx") 1000usize => _, in("al") 0x5au8, options(nostack));
+            asm!("rep stosb", inout("rdi") to.wrapping_add(13) => _, inout("rcx") 1000usize => _, in("al") 0x5au8, options(nostack));
         }
         same(here, there);
         assert!(there.bytes().range(13..1013).iter().all(|byte| byte == 0x5a));
         assert_eq!((there.bytes().get(12), there.bytes().get(1013)), (0, 0));
         // SAFETY: within the array.
-        unsafe { libc::memset(to.add(2000).cast(), 3, 777) };
+        unsafe { libc::memset(to.wrapping_add(2000).cast(), 3, 777) };
         same(here, there);
         assert_eq!(there.bytes().iter().filter(|byte| *byte == 3).count(), 777);
         let text = c"no messages, no explicit synchronisation for words up to 8 bytes";
         // SAFETY: within the array.
-        unsafe { libc::strcpy(to.add(3001).cast(), text.as_ptr()) };
+        unsafe { libc::strcpy(to.wrapping_add(3001).cast(), text.as_ptr()) };
         same(here, there);
         let bytes = text.to_bytes_with_nul();
         assert_eq!(there.bytes().range(3001..3001 + bytes.len()).to_vec(), bytes);
@@ -178,10 +178,10 @@ fn a_raw_hole_takes_native_stores_and_the_kernels() {
     let hole = a.raw_hole(here.as_ptr().wrapping_add(5000), 21).unwrap();
     assert!(matches!(a.raw_hole(here.as_ptr().wrapping_add(4999), 1), Err(Error::HolesOverlap { .. })));
     // SAFETY: the pages under the hole are this process's own, and writable; no other reference is made.
-    let bytes = unsafe { std::slice::from_raw_parts_mut(here.as_ptr().add(5000), 21) };
+    let bytes = unsafe { std::slice::from_raw_parts_mut(here.as_ptr().wrapping_add(5000), 21) };
     reader.read_exact(bytes).unwrap();
     // SAFETY: as above.
-    unsafe { here.as_ptr().add(5021).write_volatile(b'!') };
+    unsafe { here.as_ptr().wrapping_add(5021).write_volatile(b'!') };
     there.set(4200, 9);
     hole.fill().unwrap();
     eventually("the bytes arrive", || there.range(5000..5022).to_vec() == b"written by the kernel!");
@@ -208,7 +208,7 @@ fn threads_store_at_once() {
                                 handle.set(at, round);
                             } else {
                                 // SAFETY: within the array; traps.
-                                unsafe { handle.as_ptr().add(at).write_volatile(round) };
+                                unsafe { handle.as_ptr().wrapping_add(at).write_volatile(round) };
                             }
                         }
                         // All to the same word.
@@ -252,11 +252,11 @@ fn an_instruction_at_the_end_of_a_code_page_is_carried_out() {
         // that straddles the pages in a first run, and by nothing at all in the decoder's view of the first page.
         let run = |bytes: &[u8], start: usize| {
             // SAFETY: within the two pages.
-            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), page.add(start), bytes.len()) };
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), page.wrapping_add(start), bytes.len()) };
             // SAFETY: our pages.
             assert_eq!(unsafe { libc::mprotect(pages, 8192, libc::PROT_READ | libc::PROT_EXEC) }, 0);
             // SAFETY: the code above, with the C calling convention.
-            let function: extern "C" fn(*mut u8, u64) = unsafe { std::mem::transmute(page.add(start)) };
+            let function: extern "C" fn(*mut u8, u64) = unsafe { std::mem::transmute(page.wrapping_add(start)) };
             function(here.bytes().as_ptr(), 0x0102_0304_0506_0708);
             // SAFETY: our pages.
             assert_eq!(unsafe { libc::mprotect(pages, 8192, libc::PROT_READ | libc::PROT_WRITE) }, 0);
@@ -285,7 +285,7 @@ fn a_forked_child_stores_too_and_harms_nobody() {
         if child == 0 {
             here.bytes().set(5, 55);
             // SAFETY: within the array; traps.
-            unsafe { here.bytes().as_ptr().add(6).write_volatile(66) };
+            unsafe { here.bytes().as_ptr().wrapping_add(6).write_volatile(66) };
             let counted = here.seen_atomic().fetch_add(1, SeqCst);
             // The parent's guard is not the child's to give back.
             drop(guard);

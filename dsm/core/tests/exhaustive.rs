@@ -382,7 +382,7 @@ fn every_interleaving_of_small_programs_keeps_the_rules() {
     for (at, left) in pairs.iter().enumerate() {
         // The hosts are alike: half of the pairs of pairs are enough.
         for right in &pairs[at..] {
-            let touching = left.iter().any(|op| right.contains(op)) || programs.len() % 3 == 0;
+            let touching = left.iter().any(|op| right.contains(op)) || programs.len().is_multiple_of(3);
             let threaded = left.iter().any(|op| matches!(op, Op::Add(..))) && touching;
             if threaded {
                 programs.push([left.iter().map(|op| vec![*op]).collect(), vec![right.to_vec()]]);

@@ -4,7 +4,7 @@ pub mod control;
 mod frame;
 mod hello;
 
-pub use frame::{Frame, FrameHeader, FrameKind, Reader, Reply, status};
+pub use frame::{BadFrame, Frame, FrameHeader, FrameKind, Reader, Reply, status};
 pub use hello::{Hello, HelloError, Role};
 
 /// Version of everything in this module. Both ends must agree.

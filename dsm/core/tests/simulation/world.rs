@@ -241,8 +241,7 @@ impl<const RING: usize, const INDEX: usize> World<RING, INDEX> {
         let host = &mut self.hosts[h];
         let (number, uid) = (host.number, host.uid);
         transfer(&mut host.up, &mut host.up_reader, count);
-        loop {
-            let Some(frame) = self.hosts[h].up_reader.next().expect("hosts send frames") else { break };
+        while let Some(frame) = self.hosts[h].up_reader.next().expect("hosts send frames") {
             let (header, payload) = (frame.header, frame.payload.to_vec());
             let mut outputs = Vec::new();
             match frame.kind {
