@@ -51,7 +51,8 @@ impl<'s> Buffer<'s> {
         let range = match found {
             Some(at) => stock.swap_remove(at),
             None => {
-                let len = len.next_multiple_of(PAGE as usize);
+                // An empty hole is allowed: a rank may have no share of what is divided.
+                let len = len.max(1).next_multiple_of(PAGE as usize);
                 Range::private(len).map_err(Error::system(format!("no memory for a hole of {len} bytes")))?
             }
         };

@@ -80,6 +80,8 @@ impl<'a> Lock<'a> {
                 if !stalled() {
                     break self.try_acquire(me);
                 }
+            } else {
+                spin();
             }
         };
         self.state.lock_waiters.fetch_sub(1, Relaxed);

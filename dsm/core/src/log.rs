@@ -94,6 +94,7 @@ pub struct HostLog<'a, const RING: usize, const INDEX: usize, const PAGES: usize
 pub type SharedLog<'a> = HostLog<'a, RING_WORDS, LINE_INDEX, PAGE_INDEX, SLOTS>;
 
 /// How many words ahead of the tail the ring is prefetched.
+#[cfg(not(any(loom, miri)))]
 const AHEAD: u64 = 128;
 /// Sleeping for room in the ring.
 const NAP: Duration = Duration::from_millis(2);

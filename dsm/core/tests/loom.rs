@@ -15,7 +15,7 @@
 use dsm_core::control::Control;
 use dsm_core::lock::{ARBITER, Lock};
 use dsm_core::log::{Area, Door, HostLog, Writer};
-use dsm_core::memory::{Cells, Memory};
+use dsm_core::memory::Cells;
 use dsm_core::record::{push_store, records};
 use dsm_core::replica::{Progress, Replica};
 use dsm_core::slot::Slot;

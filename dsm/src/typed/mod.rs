@@ -1,6 +1,6 @@
 //! Typed handles: what a program reads and writes shared memory through.
 //!
-//! A handle ([`Shared`], [`Slice`], [`Atomic`]) is an address with a type, as cheap to copy as a pointer. It
+//! A handle ([`Shared`], [`Slice`], [`Atomic`]) is an address with a type, as cheap to copy as two pointers. It
 //! never makes a `&T` or `&mut T` to shared memory, because another process may change those bytes at any
 //! time; values are copied in and out instead. Getters are plain loads; setters store through the library's
 //! own mapping and record what they stored, without a trap.

@@ -73,7 +73,7 @@ pub unsafe trait SharedType: Copy + Send + Sync + 'static {
     }
 }
 
-/// A handle of one value in shared memory: an address with a type, as cheap to copy as a pointer.
+/// A handle of one value in shared memory: an address with a type, as cheap to copy as two pointers.
 ///
 /// Of a struct, the fields are reached by the accessors that [`#[dsm::shared]`](macro@crate::shared) makes;
 /// the handle dereferences to the type that has them. A handle is good for as long as the session is borrowed.
