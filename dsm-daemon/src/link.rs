@@ -12,7 +12,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 /// Above this many queued bytes, whoever fills the queue is made to wait.
-pub const HIGH: usize = 8 << 20;
+pub const HIGH: usize = 1 << 20;
 /// Below this many queued bytes, snapshots go on.
 pub const LOW: usize = 512 << 10;
 
