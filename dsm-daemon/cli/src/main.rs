@@ -12,6 +12,7 @@ mod find;
 mod ls;
 mod roles;
 mod run;
+mod selftest;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -62,6 +63,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Measure what loads, stores and synchronisation cost here, each beside what the bare machine needs
     Bench(bench::Args),
+    /// Check the capture of stores against this processor
+    Selftest(selftest::Args),
     /// Run the directory daemon: knows the server of each session, and starts one where there is none
     Daemon(roles::DaemonArgs),
     /// Run the server of one session by itself, registered with a daemon
@@ -82,6 +85,7 @@ impl Command {
             Self::Down(_) => "down",
             Self::Doctor(_) => "doctor",
             Self::Bench(_) => "bench",
+            Self::Selftest(_) => "selftest",
             Self::Daemon(_) => "daemon",
             Self::Server(_) => "server",
             Self::Arbiter(_) => "arbiter",
@@ -100,6 +104,7 @@ impl Command {
             Self::Down(args) => down::run(&args),
             Self::Doctor(args) => doctor::run(&args),
             Self::Bench(args) => bench::run(&args).map_err(Failure::from),
+            Self::Selftest(args) => selftest::run(&args),
             Self::Daemon(args) => args.run(),
             Self::Server(args) => args.run(),
             Self::Arbiter(args) => args.run(),

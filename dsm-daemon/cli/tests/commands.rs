@@ -217,3 +217,11 @@ fn a_daemon_that_is_gone_is_said_and_does_not_hide_the_others() {
     assert_eq!(place.dsm(&["down"]).lines(), [""; 0]);
     assert_eq!(arbiter.ended(), Some(0));
 }
+
+#[test]
+fn captured_stores_agree_with_the_processors() {
+    let place = Place::new();
+    let said = place.dsm(&["selftest", "stores", "--cases", "3000", "--seed", "7"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains("seed 7: ") && said.out.contains("forms that write memory"), "{}", said.out);
+}

@@ -4,6 +4,7 @@ mod common;
 
 use common::{Place, eventually, start};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 const SHELL: &[&str] = &["--", "sh", "-c"];
@@ -93,13 +94,24 @@ fn a_timeout_ends_everything() {
     place.assert_empty();
 }
 
+fn default_action(signal: i32) -> std::io::Result<()> {
+    let signal = nix::sys::signal::Signal::try_from(signal)?;
+    // SAFETY: the default action runs no code of ours.
+    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }?;
+    Ok(())
+}
+
 #[test]
 fn a_signal_ends_everything() {
     for (signal, name) in [(libc::SIGINT, "SIGINT"), (libc::SIGTERM, "SIGTERM"), (libc::SIGHUP, "SIGHUP")] {
         let place = Place::new();
         let mark = place.path().join("started");
         let script = format!("touch {}; sleep 1000 & wait", mark.display());
-        let running = start(&mut place.command(&["run", "-n", "2", "--", "sh", "-c", &script]));
+        let mut command = place.command(&["run", "-n", "2", "--", "sh", "-c", &script]);
+        // What is ignored when a program starts stays ignored: the tests may run under `nohup`.
+        // SAFETY: between fork and exec, a system call and nothing else.
+        unsafe { command.pre_exec(move || default_action(signal)) };
+        let running = start(&mut command);
         eventually("it has started", || mark.exists());
         running.kill(signal);
         running.wait().failed(128 + signal, &format!("ended by {name} (signal {signal})"));

@@ -75,7 +75,11 @@ impl<'a> Lock<'a> {
                 break true;
             }
             let holder = self.state.lock.load(Relaxed);
-            if holder != 0 {
+            if self.state.lock_waiters.load(Relaxed) == 0 {
+                // Somebody has ended and all waiters were forgotten: say again that we are here.
+                self.state.lock_waiters.fetch_add(1, Relaxed);
+                self.barrier.heavy();
+            } else if holder != 0 {
                 futex::wait(&self.state.lock, holder, NAP);
                 if !stalled() {
                     break self.try_acquire(me);
@@ -84,7 +88,7 @@ impl<'a> Lock<'a> {
                 spin();
             }
         };
-        self.state.lock_waiters.fetch_sub(1, Relaxed);
+        let _ = self.state.lock_waiters.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
         held
     }
 
@@ -100,7 +104,13 @@ impl<'a> Lock<'a> {
     }
 
     /// The arbiter takes over the lock of a process that has died holding it.
+    ///
+    /// Also forgets who waits: whoever ended while it did would be counted for ever, and cost every later release a
+    /// system call. Those who still wait say so again after their nap.
     pub fn seize(&self, dead: u32) -> bool {
+        if self.state.lock_waiters.load(Relaxed) != 0 {
+            self.state.lock_waiters.store(0, Relaxed);
+        }
         dead != 0 && self.state.lock.compare_exchange(dead, ARBITER, Acquire, Relaxed).is_ok()
     }
 

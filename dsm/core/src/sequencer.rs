@@ -100,6 +100,9 @@ struct Host {
     snapshots: VecDeque<(u32, usize)>,
 }
 
+/// Empty pieces of a snapshot that one call passes over: large segments are mostly zeros, and others wait.
+const ZEROS: usize = 256;
+
 /// The state of a session.
 #[derive(Debug)]
 pub struct Sequencer {
@@ -480,7 +483,8 @@ impl Sequencer {
         Ok(self.segments.len() - 1)
     }
 
-    /// Puts out the next piece of what `host` has attached and not yet received. Returns false when nothing is left.
+    /// Puts out the next piece of what `host` has attached and not yet received, or nothing when it has looked at many
+    /// zeros. Returns false when nothing is left.
     /// To be called when little is queued for the host: a piece holds at the position at which it is put out, and
     /// what is ordered later follows it, so pieces may come from different positions.
     pub fn snapshot(&mut self, host: u16, out: &mut Vec<Output>) -> bool {
@@ -489,6 +493,7 @@ impl Sequencer {
         let Some((number, at)) = queue.front_mut() else { return false };
         let id = *number;
         let Some(segment) = self.segments.get(id as usize) else { return false };
+        let mut zeros = 0;
         while let Some(piece) = segment.bytes.get(*at..).filter(|rest| !rest.is_empty()) {
             let piece = piece.get(..SNAPSHOT_CHUNK).unwrap_or(piece);
             let offset = segment.info.offset + *at as u64;
@@ -497,6 +502,10 @@ impl Sequencer {
             if piece.iter().any(|byte| *byte != 0) {
                 let header = FrameHeader::new(FrameKind::Snapshot, 0, epoch, piece.len(), offset, 0);
                 out.push(Output { to: To::Host(host), body: Body::Owned(header, piece.to_vec()) });
+                return true;
+            }
+            zeros += 1;
+            if zeros == ZEROS {
                 return true;
             }
         }

@@ -121,7 +121,7 @@ fn one_of_two_holds_the_lock() {
 
 #[test]
 fn one_of_three_holds_the_lock() {
-    exclusion(true, 3);
+    exclusion(true, 1);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn session() -> Arc<(Box<Tiny>, Cells)> {
 /// The log's order is the order of the bytes in memory, and every record is drained once and whole.
 #[test]
 fn two_writers_agree_with_the_log() {
-    model(2, || {
+    model(3, || {
         let shared = session();
         let threads = [writer(&shared, 1, 0, &[1, 2]), writer(&shared, 2, 1, &[3, 4])];
         let log: TinyLog<'_> = shared.0.log();
@@ -263,7 +263,7 @@ fn two_writers_agree_with_the_log() {
 /// A remote record at bytes that two writers store to, between draining and the acknowledgement.
 #[test]
 fn a_remote_record_spares_what_is_pending() {
-    model(2, || {
+    model(1, || {
         let shared = session();
         let threads = [writer(&shared, 1, 0, &[1, 2]), writer(&shared, 2, 1, &[3, 4])];
         let log: TinyLog<'_> = shared.0.log();
