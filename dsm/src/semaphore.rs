@@ -3,7 +3,7 @@
 use crate::region::Region;
 use crate::wait::{Wait, submit};
 use crate::{Error, Result};
-use dsm_core::record::{Kind, STILL_DIRTY, TRY};
+use dsm_core::record::{KEPT, Kind, STILL_DIRTY, TRY};
 use dsm_core::slot::Answer;
 use dsm_core::wire::status;
 use std::time::{Duration, Instant};
@@ -189,9 +189,12 @@ impl SemaphoreGuard<'_> {
         self.units
     }
 
-    /// Keeps the units for good: they are not given back when the guard ends, and if this process dies they are.
+    /// Keeps the units for good: they do not come back when the guard ends, nor when this process does.
     pub fn keep(mut self) {
-        self.units = 0;
+        let units = std::mem::take(&mut self.units);
+        if self.process == self.region.process() && self.region.lost().is_none() {
+            submit(self.region, Kind::Release, KEPT, self.id, 0, units);
+        }
     }
 }
 

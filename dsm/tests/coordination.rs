@@ -62,6 +62,37 @@ fn units_are_counted_and_waits_can_time_out() {
 }
 
 #[test]
+fn a_signal_is_taken_once_even_if_its_taker_ends() {
+    let cluster = Cluster::new();
+    let a = cluster.join(0, "taker");
+    let signal = a.semaphore("signal", 0).unwrap();
+    for how in ["leaves", "exits"] {
+        signal.post(1).unwrap();
+        cluster.spawn(1, "signal_taker", &[("HOW", how)]).succeeds();
+        // The taker's host has told the server by the time that it answers the next process there.
+        cluster.join(1, "taker").fence_timeout(PATIENCE).unwrap();
+        assert!(
+            matches!(signal.wait_timeout(SHORT), Err(Error::TimedOut(_))),
+            "a signal came back when its taker {how}"
+        );
+    }
+    drop(a);
+}
+
+#[test]
+fn signal_taker() {
+    if !role("signal_taker") {
+        return;
+    }
+    let session = join_by_environment("taker");
+    session.semaphore("signal", 0).unwrap().wait_timeout(PATIENCE).unwrap();
+    session.fence().unwrap();
+    if std::env::var("HOW").unwrap() == "exits" {
+        std::process::exit(0);
+    }
+}
+
+#[test]
 fn a_barrier_lets_all_through_together_and_one_leads() {
     let cluster = Cluster::new();
     let sessions: Vec<Session> = (0..3).map(|host| cluster.join(host, "barrier")).collect();

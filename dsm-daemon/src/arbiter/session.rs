@@ -532,6 +532,12 @@ impl HostSession {
     /// The server has opened a segment for us.
     fn opened(&mut self, id: u64, info: SegmentInfo, snapshot: bool, servers: &mut Servers) {
         let number = info.id;
+        if !self.segments.contains_key(&number) && !snapshot {
+            // Its bytes were on the way when it could not be mapped; asked for anew, they will come again.
+            let text = format!("segment {:?} could not be mapped on this host: try again", info.name);
+            let refusal = Refusal::new(Reason::NoMemory, text);
+            return self.respond(id, |_| (Told::Refused(refusal), Vec::new()));
+        }
         if !self.segments.contains_key(&number) {
             match self.map(&info) {
                 Ok(file) => {

@@ -61,6 +61,8 @@ pub const MASKED: u8 = 1;
 pub const TRY: u8 = 1;
 /// Flag of `Release`: the units were inconsistent when they came and were not marked as recovered.
 pub const STILL_DIRTY: u8 = 1;
+/// Flag of `Release`: the units do not come back, they are only no longer the owner's, who took them for good.
+pub const KEPT: u8 = 2;
 /// Flag of `Gone`: without saying goodbye.
 pub const DIED: u8 = 1;
 /// Flag of `Cancel`: the object is a barrier, not a semaphore.
@@ -177,6 +179,7 @@ pub fn shape(header: u64, place: u64) -> Option<(Kind, u8, usize, usize)> {
         }
         Kind::Atomic if len == 48 && flags == 0 => 48,
         Kind::Atomic => return None,
+        Kind::Release if len == 16 && flags <= 2 => 16,
         _ if len == 16 && flags <= 1 => 16,
         _ => return None,
     };

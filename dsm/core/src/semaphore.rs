@@ -103,6 +103,12 @@ impl Semaphores {
         Some(semaphore.serve())
     }
 
+    /// Units that an owner took for good: they are not given back when it goes.
+    pub fn keep(&mut self, id: u32, owner: Owner, units: u32) -> Option<()> {
+        self.all.get_mut(id as usize)?.disown(owner, units);
+        Some(())
+    }
+
     /// Ends a wait. The answer is `Cancelled`, or nothing when the grant was earlier in the order.
     pub fn cancel(&mut self, id: u32, owner: Owner, token: u64) -> Option<Vec<Verdict>> {
         let semaphore = self.all.get_mut(id as usize)?;
@@ -178,6 +184,10 @@ impl Semaphore {
 
     fn give_back(&mut self, owner: Owner, units: u32) {
         self.value = self.value.saturating_add(units).min(SEMAPHORE_VALUE);
+        self.disown(owner, units);
+    }
+
+    fn disown(&mut self, owner: Owner, units: u32) {
         if let Some(held) = self.held.get_mut(&owner) {
             *held = held.saturating_sub(units);
             if *held == 0 {
@@ -230,6 +240,17 @@ mod tests {
         all.release(id, (3, 1), 1, true).unwrap();
         let verdicts = all.acquire(id, waiter(3, 4, 1), true).unwrap();
         assert!(matches!(verdicts[..], [Verdict::Granted { dirty: false, .. }]));
+    }
+
+    #[test]
+    fn what_was_taken_for_good_does_not_come_back() {
+        let mut all = Semaphores::default();
+        let id = all.open("signal", 0).unwrap();
+        all.release(id, (1, 1), 1, true).unwrap();
+        assert_eq!(granted(&all.acquire(id, waiter(2, 1, 1), true).unwrap()), [1]);
+        all.keep(id, (2, 1), 1).unwrap();
+        assert_eq!(all.gone(|(host, _)| host == 2, true), []);
+        assert_eq!((all.value(id), all.held(id)), (0, 0));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 use crate::barrier::{Barriers, How, Passed};
 use crate::limits::{HOSTS, PAGE, SEGMENTS, SNAPSHOT_CHUNK, SPACE};
 use crate::op::AtomicOp;
-use crate::record::{AtomicBody, BARRIER, DIED, Kind, Malformed, Record, STILL_DIRTY, TRY, push_store};
+use crate::record::{AtomicBody, BARRIER, DIED, KEPT, Kind, Malformed, Record, STILL_DIRTY, TRY, push_store};
 use crate::segment::{OpenMode, OpenSegment, SegmentInfo, check_name, check_open};
 use crate::semaphore::{Semaphores, Verdict, Waiter};
 use crate::wire::control::{Listing, Reason, Refusal, Request, Response, SyncKind, frame};
@@ -289,6 +289,9 @@ impl Sequencer {
                 let waiter = Waiter { owner, token: sync.token, units: sync.amount };
                 let verdicts = self.semaphores.acquire(id, waiter, record.flags & TRY == 0).ok_or(impossible)?;
                 self.verdicts(verdicts, out);
+            }
+            Kind::Release if record.flags & KEPT != 0 => {
+                self.semaphores.keep(id, owner, sync.amount).ok_or(impossible)?;
             }
             Kind::Release => {
                 let clean = record.flags & STILL_DIRTY == 0;

@@ -53,7 +53,7 @@ impl<const RING: usize, const INDEX: usize> World<RING, INDEX> {
         // Some hosts do nothing but write, and send it in large frames.
         let bulky = *rng.pick(&[0, 0, 0, 70]);
         let mut weight = |most: usize| 1 + rng.below(most);
-        let (threads, drains) = if bulky > 0 { (200, 4) } else { (80, 30) };
+        let (threads, drains) = if bulky > 0 { (200, 6) } else { (80, 30) };
         let weights = vec![
             (Event::Thread, 40 + weight(threads)),
             (Event::Drain, 1 + weight(drains)),
@@ -73,7 +73,7 @@ impl<const RING: usize, const INDEX: usize> World<RING, INDEX> {
             hosts: Vec::new(),
             sizes,
             space,
-            busy: *rng.pick(&[0, 0, 10, 50]),
+            busy: *rng.pick(if bulky > 0 { &[10, 30, 50] } else { &[0, 0, 10, 50] }),
             bulky,
             weights,
             steps: 0,
@@ -124,7 +124,12 @@ impl<const RING: usize, const INDEX: usize> World<RING, INDEX> {
         }
         let h = self.rng.below(self.hosts.len());
         match event {
-            Event::Thread => self.thread(h, false),
+            // Bursts of those who only write fill frames that are applied in several pieces.
+            Event::Thread => {
+                for _ in 0..if self.hosts[h].bulky { 25 } else { 1 } {
+                    self.thread(h, false);
+                }
+            }
             Event::Drain => self.hosts[h].drain(),
             Event::Up => {
                 let count = *self.rng.pick(&[1, 31, 200, 100_000]);
