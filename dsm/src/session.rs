@@ -7,7 +7,7 @@ use crate::region::{Joined, Region};
 use crate::semaphore::Semaphore;
 use crate::typed::{Layout, Shared, SharedType, Slice};
 use crate::{Error, Result, raw_hole::RawHole, trap, wait};
-use dsm_core::segment::{FieldDesc, OpenMode, OpenSegment, SegmentInfo, TypeDesc, check_name};
+use dsm_core::segment::{OpenMode, OpenSegment, SegmentInfo, TypeDesc, check_name};
 use dsm_core::wire::control::{Ask, Listing, OpenSync, SessionStatus, SyncKind, Told};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -267,7 +267,7 @@ impl Session {
         let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes > 0).ok_or_else(|| {
             Error::TooLarge(format!("an array of {len} elements of {} bytes is not possible", size_of::<T>()))
         })?;
-        let fields = T::LAYOUT.describe().into_iter().map(field).collect();
+        let fields = T::LAYOUT.describe();
         let ty = TypeDesc {
             name: format!("[{}]", T::LAYOUT),
             size: size_of::<T>() as u64,
@@ -407,12 +407,8 @@ fn describe(layout: &Layout) -> TypeDesc {
         name: layout.to_string(),
         size: layout.size as u64,
         fingerprint: layout.fingerprint,
-        fields: layout.describe().into_iter().map(field).collect(),
+        fields: layout.describe(),
     }
-}
-
-fn field(field: crate::typed::FieldDesc) -> FieldDesc {
-    FieldDesc { path: field.path, ty: field.ty, offset: field.offset, size: field.size }
 }
 
 impl Drop for Session {

@@ -21,6 +21,13 @@ mod other {
         a: u32,
         c: u32,
     }
+
+    #[dsm::shared]
+    pub(super) struct Longer {
+        a: u32,
+        b: u32,
+        last: u64,
+    }
 }
 
 #[test]
@@ -51,6 +58,9 @@ fn what_differs_is_named() {
     for session in [&a, &b] {
         let Err(Error::TypeDiffers(text)) = session.open::<other::One>("one") else { panic!("opened") };
         assert!(text.contains("`c: u32`") && text.contains("`b: u32`"), "{text}");
+        // Also when size and name of the whole differ: it is the field that a user wants to know.
+        let Err(Error::TypeDiffers(text)) = session.open::<other::Longer>("one") else { panic!("opened") };
+        assert!(text.contains("`last: u64`"), "{text}");
         assert!(matches!(session.open::<u64>("one"), Err(Error::TypeDiffers(_))));
         assert!(matches!(session.array::<One>("one", 1), Err(Error::TypeDiffers(_))));
         assert!(matches!(session.create_new::<One>("one"), Err(Error::Exists(_))));

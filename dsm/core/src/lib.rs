@@ -10,6 +10,7 @@ compile_error!("dsm captures stores by decoding x86-64 instructions under Linux 
 pub mod barrier;
 pub mod control;
 pub mod diff;
+pub mod difference;
 pub mod limits;
 pub mod lock;
 pub mod log;

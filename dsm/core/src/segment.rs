@@ -35,24 +35,8 @@ impl TypeDesc {
         if self.fingerprint == wanted.fingerprint && self.size == wanted.size {
             return None;
         }
-        for (found, want) in self.fields.iter().zip(&wanted.fields) {
-            if found != want {
-                return Some(format!("first difference: here {want}, there {found}"));
-            }
-        }
-        let (have, want) = (self.fields.len(), wanted.fields.len());
-        Some(match (self.fields.get(want), wanted.fields.get(have)) {
-            (Some(more), _) => format!("first difference: there is also {more}"),
-            (_, Some(more)) => format!("first difference: there is no {more}"),
-            _ if self.size != wanted.size => format!("here {} bytes, there {} bytes", wanted.size, self.size),
-            _ => format!("here the type is `{}`, there `{}`", wanted.name, self.name),
-        })
-    }
-}
-
-impl std::fmt::Display for FieldDesc {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "field `{}: {}` ({} bytes at offset {})", self.path, self.ty, self.size, self.offset)
+        let difference = crate::difference::first_difference(&wanted.fields, &self.fields);
+        Some(difference.unwrap_or_else(|| format!("here the type is `{}`, there `{}`", wanted.name, self.name)))
     }
 }
 
@@ -191,11 +175,11 @@ mod tests {
     fn the_first_field_that_differs_is_named() {
         let a = ty(&[("turn", "u32", 0, 4), ("phase", "u32", 4, 4)]);
         let b = ty(&[("turn", "u32", 0, 4), ("phases", "u64", 8, 8)]);
-        let text = a.difference(&b).unwrap();
-        assert!(text.contains("`phases: u64` (8 bytes at offset 8)") && text.contains("`phase: u32`"), "{text}");
+        let text = |found: &TypeDesc, wanted: &TypeDesc| found.difference(wanted).unwrap();
+        assert_eq!(text(&a, &b), "the field at byte 8 is `phases: u64` here, but `phase: u32` in the segment");
         let c = ty(&[("turn", "u32", 0, 4)]);
-        assert!(a.difference(&c).unwrap().contains("there is also field `phase"));
-        assert!(c.difference(&a).unwrap().contains("there is no field `phase"));
+        assert_eq!(text(&a, &c), "the segment has a field `phase: u32`, which is not declared here");
+        assert_eq!(text(&c, &a), "field `phase: u32` is declared here, but the segment has none of that name");
         assert_eq!(a.difference(&a.clone()), None);
     }
 

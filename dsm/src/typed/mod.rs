@@ -19,7 +19,6 @@ mod shared;
 mod slice;
 
 pub use atomic::Atomic;
-pub use description::{FieldDesc, first_difference};
 pub use layout::{Field, Kind, Layout};
 pub use scalar::{Integer, Scalar};
 pub use shared::{Shared, SharedType, Unstructured};
