@@ -19,6 +19,8 @@ mod shared;
 mod slice;
 
 pub use atomic::Atomic;
+pub use dsm_core::difference::first_difference;
+pub use dsm_core::segment::FieldDesc;
 pub use layout::{Field, Kind, Layout};
 pub use scalar::{Integer, Scalar};
 pub use shared::{Shared, SharedType, Unstructured};
