@@ -39,6 +39,8 @@ struct Buffer<'s> {
     range: Option<Range>,
 }
 
+/// What is copied at a time when a hole is opened, in bytes.
+const PIECE: usize = 8 << 10;
 /// What the stock keeps, in bytes.
 const STOCK: usize = 64 << 20;
 
@@ -125,8 +127,12 @@ impl<'s, T: SharedType> Hole<'s, T> {
         let bytes = len * size_of::<T>();
         let covered = Covered::new(region, place.offset(), bytes as u64)?;
         let (mut work, mut twin) = (Buffer::new(region, bytes)?, Buffer::new(region, bytes)?);
-        region.read(place.offset(), twin.bytes_mut(bytes));
-        work.bytes_mut(bytes).copy_from_slice(twin.bytes(bytes));
+        // In pieces that stay in the nearest cache between the two copies.
+        let pieces = twin.bytes_mut(bytes).chunks_mut(PIECE).zip(work.bytes_mut(bytes).chunks_mut(PIECE));
+        for ((twin, work), at) in pieces.zip((place.offset()..).step_by(PIECE)) {
+            region.read(at, twin);
+            work.copy_from_slice(twin);
+        }
         Ok(Self { place, len, work, twin, covered, open: true, _elements: PhantomData })
     }
 

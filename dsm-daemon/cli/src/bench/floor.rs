@@ -114,31 +114,28 @@ pub fn tcp_one_way(rounds: usize) -> std::io::Result<f64> {
 
 /// Bytes per second of loopback TCP from one thread to another, in writes of `piece` bytes.
 pub fn tcp_bandwidth(piece: usize, total: usize) -> std::io::Result<f64> {
-    let rounds = (0..3).map(|_| {
-        let (mut here, mut there) = sockets()?;
-        let reader = std::thread::spawn(move || {
-            let mut buffer = vec![0; 256 << 10];
-            let mut left = total;
-            while left > 0 {
-                match there.read(&mut buffer) {
-                    Ok(count) if count > 0 => left = left.saturating_sub(count),
-                    _ => return,
-                }
-            }
-            let _ = there.write_all(&[1]);
-        });
-        let data = vec![1; piece];
-        let start = Instant::now();
+    let (mut here, mut there) = sockets()?;
+    let reader = std::thread::spawn(move || {
+        let mut buffer = vec![0; 256 << 10];
         let mut left = total;
         while left > 0 {
-            let now = left.min(piece);
-            here.write_all(&data[..now])?;
-            left -= now;
+            match there.read(&mut buffer) {
+                Ok(count) if count > 0 => left = left.saturating_sub(count),
+                _ => return,
+            }
         }
-        here.read_exact(&mut [0])?;
-        let rate = total as f64 / start.elapsed().as_secs_f64();
-        let _ = reader.join();
-        Ok(rate)
+        let _ = there.write_all(&[1]);
     });
-    rounds.collect::<std::io::Result<Vec<f64>>>().map(median)
+    let data = vec![1; piece];
+    let start = Instant::now();
+    let mut left = total;
+    while left > 0 {
+        let now = left.min(piece);
+        here.write_all(&data[..now])?;
+        left -= now;
+    }
+    here.read_exact(&mut [0])?;
+    let rate = total as f64 / start.elapsed().as_secs_f64();
+    let _ = reader.join();
+    Ok(rate)
 }
