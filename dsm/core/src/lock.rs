@@ -12,7 +12,7 @@
 //! - a dead holder's lock is taken only by the arbiter, which knows of the death ([`Lock::seize`]).
 
 use crate::control::Producer;
-use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{Barrier, spin};
 use crate::sys::futex;
 use std::time::Duration;
@@ -98,6 +98,15 @@ impl<'a> Lock<'a> {
         // Release: what the holder wrote is visible to whoever acquires next.
         self.state.lock.store(0, Release);
         self.barrier.light();
+        if self.state.lock_waiters.load(Relaxed) != 0 {
+            futex::wake(&self.state.lock, 1);
+        }
+    }
+
+    /// As [`Lock::release`], and a full barrier for the caller's own accesses.
+    #[inline(always)]
+    pub fn release_fully(&self) {
+        self.state.lock.swap(0, SeqCst);
         if self.state.lock_waiters.load(Relaxed) != 0 {
             futex::wake(&self.state.lock, 1);
         }

@@ -15,6 +15,8 @@
 //! never removed, a position before `acked` just means nothing any more. A record that lies wholly under a newer one
 //! is left out of the chain (the newer stays pending longer), which keeps chains short on hot words.
 
+mod lease;
+
 use crate::control::{Control, Ended};
 use crate::limits::{LINE, LINE_INDEX, PAGE, PAGE_INDEX, RING_WORDS, SLOTS};
 use crate::lock::Lock;
