@@ -101,7 +101,7 @@ pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token:
 }
 
 /// An atomic operation at its place in the total order. Usable in the trap door.
-#[inline]
+#[inline(always)]
 pub(crate) fn atomic(region: &Region, offset: u64, op: AtomicOp) -> u128 {
     loop {
         let log = region.log();

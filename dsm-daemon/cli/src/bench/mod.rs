@@ -61,9 +61,7 @@ pub fn run(args: &Args) -> dsm::Result<()> {
         println!("{:<20} {:>14} {:>14} {:>8}   beside", "what", "measured", "floor", "ratio");
     }
     let here = Session::builder("bench").runtime_dir(dir.0.join("a")).join()?;
-    if ["read", "store"].iter().any(|group| wanted(group))
-        || args.filter.as_deref().is_some_and(|f| f.contains("store"))
-    {
+    if args.filter.as_deref().is_none_or(|filter| LOCAL.iter().any(|name| name.contains(filter))) {
         local::run(&here, args.scale, show)?;
     }
     if args.filter.as_deref().is_some_and(|filter| !PAIR.iter().any(|name| name.contains(filter))) {
@@ -78,8 +76,17 @@ pub fn run(args: &Args) -> dsm::Result<()> {
     pair::run(&here, 0, args.scale, &wanted, show)
 }
 
-const PAIR: [&str; 6] =
-    ["visible.2hosts", "updates.2hosts", "hole.64k", "hole.1m", "sem.handoff.2hosts", "barrier.2hosts"];
+const LOCAL: [&str; 6] =
+    ["read", "store.direct", "store.trapped", "store.trapped512", "store.contended", "atomic.leased"];
+const PAIR: [&str; 7] = [
+    "visible.2hosts",
+    "updates.2hosts",
+    "hole.64k",
+    "hole.1m",
+    "atomic.2hosts",
+    "sem.handoff.2hosts",
+    "barrier.2hosts",
+];
 
 fn worker(args: &Args) -> dsm::Result<()> {
     let session = Session::builder("bench").join()?;

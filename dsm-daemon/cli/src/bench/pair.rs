@@ -137,6 +137,29 @@ pub fn run(
         meet()?;
     }
 
+    if wanted("atomic.2hosts") {
+        let (counter, found) = (words.ping_atomic(), session.open::<[f64; 2]>("bench.atomic")?);
+        let rounds = rounds(5e3);
+        meet()?;
+        // From the host that the server is not on, so that it is asked over the wire.
+        if !first {
+            let mut times = Vec::new();
+            for _ in 0..rounds {
+                let start = Instant::now();
+                counter.fetch_add(1, SeqCst);
+                times.push(start.elapsed().as_nanos() as f64);
+            }
+            let floor = 2.0 * floor::tcp_one_way(rounds as usize).map_err(io)?;
+            found.store(&[median(times), floor]);
+        }
+        meet()?;
+        if first {
+            let [value, floor] = found.load();
+            show(Figure::new("atomic.2hosts", "ns", value, floor, "a bare TCP round trip, polled"));
+        }
+        meet()?;
+    }
+
     if wanted("sem.handoff.2hosts") {
         let mine = session.semaphore(["bench.0", "bench.1"][rank], 0)?;
         let theirs = session.semaphore(["bench.1", "bench.0"][rank], 0)?;
