@@ -25,7 +25,7 @@ enum What {
 /// Runs the comparison, prints its table, and fails when anything differs.
 pub fn run(args: &Args) -> Result<()> {
     let What::Stores { cases, seed } = args.what;
-    let report = dsm_capture::selftest::run(cases, seed).map_err(Failure::system("the comparison cannot run"))?;
+    let report = dsm_capture::selftest::run(dsm_capture::selftest::Options::new(seed, cases)).map_err(Failure::system("the comparison cannot run"))?;
     print!("{report}");
     match report.failures.len() {
         0 => Ok(()),

@@ -148,12 +148,16 @@ pub unsafe fn carry_out(
     if !machine.is_write_fault() {
         return Ok(Outcome::NotOurs);
     }
+    // SAFETY: the kernel's set of signals has eight bytes, with which libc's begins.
+    let blocked = unsafe { (&raw const (*context).uc_sigmask).cast::<u64>() };
+    // SAFETY: as above, and it is aligned as libc's is.
+    let blocked = unsafe { blocked.read() };
     if let Some(held) = cache::find(rip) {
-        return finish(Trap { machine, fault, sink, site: held.site(), held: Some(&held) });
+        return finish(Trap { machine, fault, sink, site: held.site(), held: Some(&held), blocked });
     }
     let site = learn(engine, rip)?;
     let held = cache::insert(site);
-    finish(Trap { machine, fault, sink, site: &site, held: held.as_ref() })
+    finish(Trap { machine, fault, sink, site: &site, held: held.as_ref(), blocked })
 }
 
 fn finish(mut trap: Trap) -> Result<Outcome, Unsupported> {

@@ -28,6 +28,8 @@ pub(crate) struct Trap<'a> {
     pub(crate) site: &'a Site,
     /// The cache's entry of the site, if it has one.
     pub(crate) held: Option<&'a Held>,
+    /// The signals that the program blocks.
+    pub(crate) blocked: u64,
 }
 
 impl Trap<'_> {
@@ -115,7 +117,7 @@ pub(crate) fn carry_out(trap: &mut Trap) -> Result<Outcome, Refusal> {
         Action::String { copies, width, repeated } => strings::run(trap, copies, usize::from(width), repeated),
         Action::Push { value, width } => stack::push(trap, value, usize::from(width)),
         Action::Call { target } => stack::call(trap, target),
-        Action::Enter { size, level } => stack::enter(trap, size, level),
+        Action::Enter { size, level, width } => stack::enter(trap, size, level, usize::from(width)),
         Action::Pop { width } => stack::pop(trap, usize::from(width)),
         Action::Displaced { width, state, footprint, bit, converts } => {
             let request = displaced::Request { width: usize::from(width), state, footprint, bit, converts };

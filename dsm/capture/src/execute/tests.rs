@@ -72,7 +72,7 @@ impl Rig {
         area.0[480..484].copy_from_slice(&(AREA as u32).to_le_bytes());
         area.0[512..520].copy_from_slice(&0xe7u64.to_le_bytes());
         context.fpregs = (&raw mut *area).cast();
-        let processor = Processor { fsgsbase: true, xcr0: 0xe7, offsets, area: AREA, amd: false };
+        let processor = Processor { fsgsbase: true, xcr0: 0xe7, offsets, area: AREA, amd: false, linear: 48 };
         let memory = Memory { start: START, bytes: vec![0xee; 4096], log: vec![], interference: vec![] };
         let mut rig = Self { context, area, processor, memory };
         for number in 0..32 {
@@ -115,7 +115,7 @@ impl Rig {
         let site = Site { rip: RIP, code: CodeBytes::new(bytes, code.len()), plan };
         self.set(libc::REG_RIP, RIP as usize);
         let machine = Machine::new(&mut self.context, &self.processor);
-        let mut trap = Trap { machine, fault, sink: &mut self.memory, site: &site, held: None };
+        let mut trap = Trap { machine, fault, sink: &mut self.memory, site: &site, held: None, blocked: 0 };
         let outcome = carry_out(&mut trap);
         if outcome == Ok(Outcome::Done) && !matches!(expected.mnemonic(), iced_x86::Mnemonic::Vpscatterdd) {
             assert_eq!(self.context.gregs[libc::REG_RIP as usize] as u64, RIP + code.len() as u64);
@@ -338,7 +338,7 @@ fn an_optimistic_operation_is_tried_again() {
     bytes[..3].copy_from_slice(&code);
     let site = Site { rip: 0, code: CodeBytes::new(bytes, 3), plan };
     let machine = Machine::new(&mut rig.context, &rig.processor);
-    let mut trap = Trap { machine, fault, sink: &mut rig.memory, site: &site, held: None };
+    let mut trap = Trap { machine, fault, sink: &mut rig.memory, site: &site, held: None, blocked: 0 };
     assert_eq!(blocked(|| carry_out(&mut trap)), Ok(Outcome::Done));
     // xadd [rax], cl found 5, was told 9, and made 11 of that.
     assert_eq!(rig.memory.bytes[0], 11);

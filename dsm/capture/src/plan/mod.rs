@@ -169,7 +169,7 @@ pub(crate) enum Action {
     /// CALL near.
     Call { target: Value },
     /// ENTER.
-    Enter { size: u16, level: u8 },
+    Enter { size: u16, level: u8, width: u8 },
     /// POP to memory.
     Pop { width: u8 },
     /// Anything else, by running a copy of the instruction elsewhere. `state`: it uses more than general registers.
@@ -273,10 +273,11 @@ fn special(instruction: &Instruction) -> Option<(Place, Action)> {
             Some(target) => Action::Call { target },
             None => Action::Refused("its target is unknown"),
         },
-        M::Enter if pushed() as u16 != 0 && instruction.code() == iced_x86::Code::Enterq_imm16_imm8 => {
-            Action::Enter { size: instruction.immediate16(), level: instruction.immediate8_2nd() & 31 }
-        }
-        M::Enter => Action::Refused("16-bit ENTER is not carried out"),
+        M::Enter => Action::Enter {
+            size: instruction.immediate16(),
+            level: instruction.immediate8_2nd() & 31,
+            width: if instruction.code() == iced_x86::Code::Enterq_imm16_imm8 { 8 } else { 2 },
+        },
         M::Pop if instruction.op0_kind() == OpKind::Memory => Action::Pop { width: pushed() },
         M::Clzero => {
             let short = instruction.code() != iced_x86::Code::Clzeroq;
