@@ -84,9 +84,9 @@ pub(crate) fn carry_out(trap: &mut Trap) -> Result<Outcome, Refusal> {
             let address = trap.place().address(&trap.machine);
             trap.store(address, &[byte])
         }
-        Action::Vector { register, from, width, element, mask } => {
-            let part =
-                moves::Part { from: usize::from(from), width: usize::from(width), element: usize::from(element) };
+        Action::Vector { register, from, width, element, mask, whole } => {
+            let [from, width, element] = [from, width, element].map(usize::from);
+            let part = moves::Part { from, width, element, whole };
             moves::vector(trap, register, part, mask)
         }
         Action::Selected { register, selector, width, element } => {

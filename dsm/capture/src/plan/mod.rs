@@ -146,8 +146,9 @@ pub(crate) enum Action {
     Move { value: Value, width: u8, reversed: bool },
     /// 1 or 0.
     Condition { code: u8 },
-    /// `width` bytes of a vector register starting at `from`; with `mask` not 0 only the elements that it enables.
-    Vector { register: u8, from: u8, width: u8, element: u8, mask: u8 },
+    /// `width` bytes of a vector register starting at `from`; with `mask` not 0 only the elements that it enables. With
+    /// `whole` the others must be writable all the same.
+    Vector { register: u8, from: u8, width: u8, element: u8, mask: u8, whole: bool },
     /// The elements of a vector register whose sign bit is set in another.
     Selected { register: u8, selector: u8, width: u8, element: u8 },
     /// The enabled elements of a vector register, without gaps.
