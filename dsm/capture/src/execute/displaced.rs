@@ -132,6 +132,11 @@ pub(super) fn carry_out(trap: &mut Trap, request: Request) -> Result<Outcome, Re
         Footprint::Detected => return detected(trap, request),
         // An x87 exception that is not masked may keep the instruction from storing: that has to be seen.
         Footprint::Whole if request.state && !request.converts && trap.machine.extended().x87_unmasked() => {
+            // A place that cannot be written counts before any exception.
+            let (_, address) = operand(trap, None, request.width);
+            if !trap.sink.writable(address, request.width) {
+                return Ok(Outcome::NotOurs);
+            }
             return detected(trap, request);
         }
         Footprint::Whole | Footprint::Masked { .. } => {}

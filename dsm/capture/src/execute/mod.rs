@@ -116,7 +116,7 @@ pub(crate) fn carry_out(trap: &mut Trap) -> Result<Outcome, Refusal> {
         Action::Direct { destination, short } => moves::direct(trap, destination, short),
         Action::String { copies, width, repeated } => strings::run(trap, copies, usize::from(width), repeated),
         Action::Push { value, width } => stack::push(trap, value, usize::from(width)),
-        Action::Call { target } => stack::call(trap, target),
+        Action::Call { target } => return stack::call(trap, target),
         Action::Enter { size, level, width } => stack::enter(trap, size, level, usize::from(width)),
         Action::Pop { width } => stack::pop(trap, usize::from(width)),
         Action::Displaced { width, state, footprint, bit, converts } => {

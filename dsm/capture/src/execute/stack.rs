@@ -1,7 +1,7 @@
 //! Instructions that write to the stack, for stacks inside the region, and POP to memory.
 
-use super::Trap;
 use super::machine::gpr;
+use super::{Refusal, Trap};
 use crate::plan::{Segment, Value};
 use crate::{Outcome, memory};
 use std::arch::asm;
@@ -36,8 +36,23 @@ pub(super) fn push(trap: &mut Trap, value: Value, width: usize) -> Outcome {
     outcome
 }
 
+/// Has this thread a shadow stack, onto which CALL would push, too?
+fn has_shadow_stack() -> bool {
+    let pointer: u64;
+    // SAFETY: reads the shadow stack's pointer; where there is none, the instruction does nothing.
+    unsafe { asm!("xor {0:e}, {0:e}", "rdsspq {0}", out(reg) pointer, options(nomem, nostack)) };
+    pointer != 0
+}
+
 /// CALL, direct and indirect.
-pub(super) fn call(trap: &mut Trap, target: Value) -> Outcome {
+pub(super) fn call(trap: &mut Trap, target: Value) -> Result<Outcome, Refusal> {
+    if has_shadow_stack() {
+        return Err("its return address would be missing on the shadow stack");
+    }
+    Ok(near_call(trap, target))
+}
+
+fn near_call(trap: &mut Trap, target: Value) -> Outcome {
     let Some(target) = trap.value(target, 8) else { return Outcome::NotOurs };
     // To an address that cannot be, the processor does not call: the fault is at the instruction, and nothing is stored.
     if !trap.machine.processor.is_canonical(target) {

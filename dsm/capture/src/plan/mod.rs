@@ -310,6 +310,7 @@ fn special(instruction: &Instruction) -> Option<(Place, Action)> {
             Action::Refused("shadow stacks are not carried out")
         }
         M::Bndmov | M::Bndstx => Action::Refused("bounds registers are not carried out"),
+        _ if is_padlock(instruction) => Action::Refused("instructions of VIA's PadLock are not carried out"),
         M::Xsaves | M::Xsaves64 | M::Vmptrst | M::Vmread => Action::Refused("it is for the operating system"),
         _ => return None,
     };
@@ -333,6 +334,14 @@ fn written(instruction: &Instruction, operand: u32) -> Action {
 
 fn is_remote_atomic(mnemonic: Mnemonic) -> bool {
     matches!(mnemonic, Mnemonic::Aadd | Mnemonic::Aand | Mnemonic::Aor | Mnemonic::Axor)
+}
+
+fn is_padlock(instruction: &Instruction) -> bool {
+    use iced_x86::CpuidFeature as F;
+    let padlock = |feature: &F| {
+        matches!(*feature, F::PADLOCK_ACE | F::PADLOCK_PHE | F::PADLOCK_PMM | F::PADLOCK_RNG | F::PADLOCK_GMI)
+    };
+    instruction.cpuid_features().iter().any(padlock)
 }
 
 fn is_conditional_add(instruction: &Instruction) -> bool {

@@ -415,6 +415,8 @@ impl Test {
             if self.job.faults > 0 {
                 return Ok(Verdict::Open);
             }
+            // It ran and wrote nothing: where a processor lacks some, they do nothing.
+            illegal |= one.changes.is_empty();
         }
         Ok(if illegal { Verdict::Illegal } else { Verdict::Vain })
     }

@@ -107,7 +107,8 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
             _ => instruction.set_has_rep_prefix(true),
         }
     }
-    if aim.shape.is_some() || aim.implicit.is_some() {
+    let line = instruction.mnemonic() == Mnemonic::Clzero;
+    if aim.shape.is_some() || aim.implicit.is_some() || line {
         instruction.set_segment_prefix(segment);
     }
     let mut flags = 0x202 | (rng.next() & 0x8d5);
@@ -140,11 +141,15 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
         address(&mut instruction, &mut registers, shape, wanted, rng)?;
     }
     if code.is_call_near_indirect() && instruction.op0_kind() == OpKind::Register {
-        registers[instruction.op0_register().full_register().number()] = ground.end_of_code();
+        let impossible = if rng.one_in(8) { 1 << 62 } else { 0 };
+        registers[instruction.op0_register().full_register().number()] = ground.end_of_code() | impossible;
     }
-    if instruction.mnemonic() == Mnemonic::Clzero {
-        let short = if code == Code::Clzerod { rng.next() << 32 } else { 0 };
-        registers[0] = target as u64 | short;
+    if line {
+        let short = code == Code::Clzerod;
+        if short && !aim.low {
+            return None;
+        }
+        registers[0] = (target as u64).wrapping_sub(base) | if short { rng.next() << 32 } else { 0 };
     }
     if matches!(instruction.mnemonic(), Mnemonic::Cmpxchg | Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b) && rng.one_in(2)
     {
@@ -187,27 +192,60 @@ fn size_of_memory(code: Code) -> usize {
     }
 }
 
+/// Some instruction of `code`, with operands as far as they can be chosen.
+pub(super) fn representative(code: Code) -> Instruction {
+    let mut instruction = Instruction::default();
+    instruction.set_code(code);
+    let mut rng = Rng::new(1);
+    let mut aim =
+        Aim { end_of_code: 0, evex_registers: 16, low: false, near: false, shape: None, implicit: Some(false) };
+    let operands = code.op_code();
+    for operand in 0..operands.op_count() {
+        let kind = operands.op_kind(operand);
+        // What is left out does not matter for what is asked about it.
+        let _ = set_operand(&mut instruction, operand, kind, &mut rng, &mut aim);
+        if may_be_memory(kind) {
+            instruction.set_op_kind(operand, OpKind::Memory);
+        }
+    }
+    instruction
+}
+
+/// Can an operand of this kind be memory whose address the instruction spells out?
+pub(super) fn may_be_memory(kind: Kind) -> bool {
+    let name = format!("{kind:?}");
+    name.contains("mem") && !name.ends_with("_mem") || kind_is_either(kind)
+}
+
+fn kind_is_either(kind: Kind) -> bool {
+    use Kind::*;
+    matches!(
+        kind,
+        r8_or_mem
+            | r16_or_mem
+            | r32_or_mem
+            | r64_or_mem
+            | r32_or_mem_mpx
+            | r64_or_mem_mpx
+            | mm_or_mem
+            | xmm_or_mem
+            | ymm_or_mem
+            | zmm_or_mem
+            | bnd_or_mem_mpx
+            | k_or_mem
+    )
+}
+
 /// Does iced say that it writes memory? (It is asked in another way than the engine asks.)
 pub(super) fn writes_memory(instruction: &Instruction) -> bool {
+    if instruction.mnemonic() == Mnemonic::Clzero {
+        return true;
+    }
     let mut factory = InstructionInfoFactory::new();
     let written = |access: OpAccess| {
         matches!(access, OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite)
     };
     factory.info(instruction).used_memory().iter().any(|memory| written(memory.access()))
-}
-
-/// May it be run at all? Interrupts, far calls and what belongs to the system may not.
-pub(super) fn harmless(code: Code) -> bool {
-    let operands = code.op_code();
-    let flow = operands.is_instruction() && operands.mode64() && !operands.is_privileged();
-    let mut instruction = Instruction::default();
-    instruction.set_code(code);
-    flow && match instruction.flow_control() {
-        FlowControl::Next => true,
-        FlowControl::Call => code.is_call_near(),
-        FlowControl::IndirectCall => code.is_call_near_indirect(),
-        _ => false,
-    }
 }
 
 pub(super) fn writes_stack(instruction: &Instruction) -> bool {
@@ -377,6 +415,8 @@ fn set_operand(instruction: &mut Instruction, operand: u32, kind: Kind, rng: &mu
         fs => Register::FS,
         gs => Register::GS,
         mm_reg | mm_rm => register(Register::MM0, 8, rng),
+        tmm_reg => register(Register::TMM0, 8, rng),
+        bnd_reg => register(Register::BND0, 4, rng),
         k_reg | k_rm | k_vvvv => register(Register::K0, 8, rng),
         xmm_reg | xmm_rm | xmm_vvvv => register(Register::XMM0, wide, rng),
         ymm_reg | ymm_rm | ymm_vvvv => register(Register::YMM0, wide, rng),

@@ -16,14 +16,16 @@ mod ground;
 mod report;
 mod rng;
 mod runner;
+mod universe;
 
 pub use report::{Coverage, Form, Report};
 
+use crate::plan::{self, Action, Writes};
 use crate::processor::Processor;
 use arena::Arena;
 use batch::{Captured, Test};
 use ground::Ground;
-use iced_x86::Code;
+use iced_x86::{Code, Instruction};
 use rng::Rng;
 use runner::Handlers;
 use std::io;
@@ -157,20 +159,13 @@ enum Verdict {
 /// Every form that writes memory, tried out.
 fn explore(arenas: &mut [Arena; 2], grounds: &mut [Ground; 2], processor: Processor) -> io::Result<Vec<Candidate>> {
     let mut rng = Rng::new(0);
-    let is_candidate = |code: Code, grounds: &[Ground; 2], rng: &mut Rng| {
-        generate::harmless(code)
-            && (0..40).any(|draw| {
-                let ground = &grounds[draw % 2];
-                generate::generate(code, rng, ground, ground.end_of_code() - 64).is_some()
-            })
-    };
-    let mut candidates = vec![];
-    for code in Code::values().filter(|code| is_candidate(*code, grounds, &mut rng)) {
-        candidates.push(Candidate { code, verdict: Verdict::Open });
-    }
     let mut test = Test::new(processor, 0, &[]);
-    for candidate in &mut candidates {
-        candidate.verdict = test.try_out(candidate.code, arenas, grounds, &mut rng)?;
-    }
-    Ok(candidates)
+    let writes = Writes::new();
+    let mut verdict = |code: Code, instruction: &Instruction| match plan::plan(instruction, &writes).action {
+        _ if code.op_code().is_privileged() => Ok(Verdict::Illegal),
+        Action::Refused(reason) => Ok(Verdict::Refused(reason)),
+        _ => test.try_out(code, arenas, grounds, &mut rng),
+    };
+    let candidate = |(code, instruction)| Ok(Candidate { code, verdict: verdict(code, &instruction)? });
+    universe::forms().into_iter().map(candidate).collect()
 }

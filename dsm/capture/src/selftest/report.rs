@@ -92,6 +92,12 @@ impl Report {
     }
 }
 
+fn add<'a>(names: &mut Vec<&'a str>, form: &'a Form) {
+    if !names.contains(&form.mnemonic.as_str()) {
+        names.push(&form.mnemonic);
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -108,20 +114,16 @@ impl fmt::Display for Report {
             self.count(|coverage| *coverage == Coverage::Missed),
         )?;
         let mut covered: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
-        let mut absent: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let [mut absent, mut refused]: [BTreeMap<&str, Vec<&str>>; 2] = Default::default();
         for form in &self.forms {
             match form.coverage {
                 Coverage::Covered(count) => {
                     let sum = covered.entry(&form.features).or_default();
                     *sum = (sum.0 + 1, sum.1 + count);
                 }
-                Coverage::NotHere => {
-                    let names = absent.entry(&form.features).or_default();
-                    if !names.contains(&form.mnemonic.as_str()) {
-                        names.push(&form.mnemonic);
-                    }
-                }
-                _ => {}
+                Coverage::NotHere => add(absent.entry(&form.features).or_default(), form),
+                Coverage::Refused(reason) => add(refused.entry(reason).or_default(), form),
+                Coverage::Missed => {}
             }
         }
         for (features, (forms, instructions)) in covered {
@@ -130,12 +132,11 @@ impl fmt::Display for Report {
         for (features, names) in absent {
             writeln!(f, "  not here: {features:<24} {}", names.join(" "))?;
         }
-        for form in &self.forms {
-            match form.coverage {
-                Coverage::Refused(reason) => writeln!(f, "  refused: {} ({reason})", form.syntax)?,
-                Coverage::Missed => writeln!(f, "  missed: {} [{}]", form.syntax, form.name)?,
-                _ => {}
-            }
+        for (reason, names) in refused {
+            writeln!(f, "  refused: {}: {reason}", names.join(" "))?;
+        }
+        for form in self.forms.iter().filter(|form| form.coverage == Coverage::Missed) {
+            writeln!(f, "  missed: {} [{}]", form.syntax, form.name)?;
         }
         self.failures.iter().try_for_each(|failure| writeln!(f, "{failure}"))
     }
