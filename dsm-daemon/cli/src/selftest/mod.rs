@@ -4,6 +4,7 @@ mod session;
 
 use crate::failure::{Failure, Result};
 use dsm_capture::selftest::{Coverage, Options, Report};
+use std::io::Write;
 
 /// Arguments of `dsm selftest`.
 #[derive(Debug, clap::Args)]
@@ -63,11 +64,13 @@ pub fn run(args: &Args) -> Result<()> {
     let options = args.case.map_or(Options::new(args.seed, args.cases), |case| Options::only(args.seed, case));
     let mut different = None;
     let mut show = |kind: &str, report: Report| {
-        match (args.json, args.table) {
-            (true, _) => println!("{}", json(kind, &report)),
-            (_, true) => print!("on {kind}: {report}{}", report.table()),
-            _ => print!("on {kind}: {report}"),
-        }
+        let mut out = std::io::stdout().lock();
+        // Whoever reads no further has seen enough.
+        let _ = match (args.json, args.table) {
+            (true, _) => writeln!(out, "{}", json(kind, &report)),
+            (_, true) => write!(out, "on {kind}: {report}{}", report.table()),
+            _ => write!(out, "on {kind}: {report}"),
+        };
         if !report.failures.is_empty() {
             different.get_or_insert((kind.to_owned(), report.failures.len()));
         }

@@ -127,18 +127,13 @@ pub(super) fn commit(trap: &mut Trap, left: &Left) -> Outcome {
 
 /// Runs the instruction and stores what it wrote.
 pub(super) fn carry_out(trap: &mut Trap, request: Request) -> Result<Outcome, Refusal> {
+    let unsure = request.state && !request.converts && trap.machine.extended().x87_unmasked();
     match request.footprint {
         Footprint::SaveArea { compact } => return save_area(trap, compact),
-        Footprint::Detected => return detected(trap, request),
         // An x87 exception that is not masked may keep the instruction from storing: that has to be seen.
-        Footprint::Whole if request.state && !request.converts && trap.machine.extended().x87_unmasked() => {
-            // A place that cannot be written counts before any exception.
-            let (_, address) = operand(trap, None, request.width);
-            if !trap.sink.writable(address, request.width) {
-                return Ok(Outcome::NotOurs);
-            }
-            return detected(trap, request);
-        }
+        Footprint::Whole if unsure => return detected(trap, request, true),
+        // Of its area FXSAVE leaves bytes out, but it must be there. MASKMOVQ is content with what it selects.
+        Footprint::Detected => return detected(trap, request, request.width > size_of::<u64>()),
         Footprint::Whole | Footprint::Masked { .. } => {}
     }
     let (offset, address) = operand(trap, request.bit, request.width);
@@ -242,9 +237,13 @@ fn accepts(trap: &Trap, address: usize, one: &[u8], other: &[u8]) -> bool {
         && agreeing(one, other).all(|(from, len)| trap.sink.writable(address + from, len))
 }
 
+/// `all`: bytes that it does not write must be writable, too.
 #[inline(never)]
-fn detected(trap: &mut Trap, request: Request) -> Result<Outcome, Refusal> {
+fn detected(trap: &mut Trap, request: Request, all: bool) -> Result<Outcome, Refusal> {
     let (offset, address) = operand(trap, None, request.width);
+    if all && !trap.sink.writable(address, request.width) {
+        return Ok(Outcome::NotOurs);
+    }
     let code = prepare(trap, offset)?;
     let mut outputs = BACKGROUNDS.map(|background| Scratch([background; 512]));
     for output in &mut outputs {
