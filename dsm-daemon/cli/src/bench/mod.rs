@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> dsm::Result<()> {
     if std::env::var_os(WORKER).is_some() {
         return worker(args);
     }
-    let dir = Directory::new()?;
+    let dir = Directory::new("bench")?;
     let wanted = |name: &str| args.filter.as_deref().is_none_or(|filter| name.contains(filter));
     let show = |figure: Figure| {
         if wanted(figure.name) {
@@ -119,12 +119,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// A directory for the two virtual hosts, removed at the end.
-struct Directory(PathBuf);
+pub struct Directory(pub PathBuf);
 
 impl Directory {
-    fn new() -> dsm::Result<Self> {
+    /// Makes one for what `what` says.
+    pub fn new(what: &str) -> dsm::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("dsm-bench-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("dsm-{what}-{}", std::process::id()));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|source| dsm::Error::System { what: format!("cannot make {}", path.display()), source })?;
         Ok(Self(path))
@@ -138,7 +139,7 @@ impl Drop for Directory {
 }
 
 /// A child that does not outlive us.
-struct Reaped(Child);
+pub struct Reaped(pub Child);
 
 impl Drop for Reaped {
     fn drop(&mut self) {
