@@ -47,8 +47,9 @@
 //!
 //! # System calls
 //!
-//! The kernel cannot be trapped: `read(2)` into shared memory fails with `EFAULT`. Use a hole
-//! ([`Shared::hole`](typed::Shared::hole), [`Session::raw_hole`]).
+//! The kernel cannot be trapped: `read(2)`, `recv(2)`, `getrandom(2)` and all else that stores to shared memory on
+//! behalf of a system call fails with `EFAULT`. Use [`io`], or a hole ([`Shared::hole`](typed::Shared::hole),
+//! [`Session::raw_hole`]).
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("dsm captures stores by decoding x86-64 instructions under Linux signals; no other target is supported");
@@ -60,6 +61,7 @@ mod embedded;
 mod error;
 mod fork;
 mod hole;
+pub mod io;
 mod place;
 pub mod prelude;
 mod raw_hole;

@@ -355,8 +355,9 @@ impl HostSession {
         let log = self.area.log();
         if log.lock().seize(dead) {
             log.recover(&self.memory(), |offset, len| self.replica.contains(offset, len));
-            log.lock().release();
+            log.lock().release_to_all();
         }
+        log.forget_room_waiters();
     }
 
     fn memory(&self) -> Mapped {

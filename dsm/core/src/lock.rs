@@ -123,6 +123,12 @@ impl<'a> Lock<'a> {
         dead != 0 && self.state.lock.compare_exchange(dead, ARBITER, Acquire, Relaxed).is_ok()
     }
 
+    /// As [`Lock::release`] after [`Lock::seize`], which has forgotten who waits: all are woken, and look.
+    pub fn release_to_all(&self) {
+        self.release();
+        futex::wake(&self.state.lock, u32::MAX >> 1);
+    }
+
     /// Who holds it now: 0 for nobody.
     pub fn holder(&self) -> u32 {
         self.state.lock.load(Relaxed)

@@ -16,12 +16,13 @@
 //! is left out of the chain (the newer stays pending longer), which keeps chains short on hot words.
 
 mod lease;
+mod recovery;
 
 use crate::control::{Control, Ended};
 use crate::limits::{LINE, LINE_INDEX, PAGE, PAGE_INDEX, RING_WORDS, SLOTS};
 use crate::lock::Lock;
 use crate::memory::Memory;
-use crate::record::{HEADER_WORDS, Kind, LONGEST, MASKED, Malformed, Record, by_line, header, records, shape};
+use crate::record::{HEADER_WORDS, Kind, LONGEST, MASKED, Malformed, by_line, header, records, shape};
 use crate::slot::Slot;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicU64, Barrier, compiler_fence};
@@ -371,7 +372,8 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
                 futex::wait(&control.rare.room, seen, NAP);
                 writer.stalled();
             }
-            control.rare.room_waiters.fetch_sub(1, Relaxed);
+            // The arbiter may have forgotten us meanwhile.
+            let _ = control.rare.room_waiters.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
             self.acquire(lock, writer);
         }
     }
@@ -573,37 +575,6 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
             position -= prev;
         }
         mask
-    }
-
-    /// Completes the operation that a dead holder of the lock had begun. The caller, the arbiter, has seized the
-    /// lock. `allowed` says whether bytes may be stored there.
-    pub fn recover(&self, memory: &impl Memory, allowed: impl Fn(u64, u64) -> bool) {
-        let producer = &self.control().producer;
-        let tail = producer.tail.load(Relaxed);
-        let entry = tail.wrapping_add(1);
-        if producer.intent.load(Acquire) != entry {
-            return;
-        }
-        let mut bytes = Vec::with_capacity(LONGEST * 8);
-        for at in 0..LONGEST as u64 {
-            bytes.extend_from_slice(&self.word(tail.wrapping_add(at)).load(Relaxed).to_le_bytes());
-        }
-        let Ok(record) = Record::parse(&bytes) else { return };
-        let inside = record.extent().is_some_and(|(offset, len)| allowed(offset, len));
-        match record.kind {
-            Kind::Store if inside => {
-                self.store_bucket(record.place, record.payload.len()).store(entry, Relaxed);
-                memory.write(record.place, record.payload);
-            }
-            Kind::Bulk if inside => {
-                self.page_bucket(record.place).store(entry, Relaxed);
-                for (offset, mask, line) in record.lines() {
-                    memory.write_masked(offset, line, mask);
-                }
-            }
-            _ => return,
-        }
-        self.advance(tail, record.words);
     }
 }
 
