@@ -45,6 +45,13 @@
 //! with an error, and a store that can no longer be shared panics (or, where a plain store trapped, ends the
 //! process with one line on stderr) rather than being lost in silence.
 //!
+//! # Instructions
+//!
+//! A plain store may be any instruction that writes memory: it does what it would do on ordinary memory, with the faults
+//! that it would have there. The few that cannot be captured end the process with one line on stderr that names them;
+//! the documentation of the crate `dsm-capture` lists them. Where the processor would raise an alignment check (a
+//! program that sets the flag AC), the store is carried out instead.
+//!
 //! # System calls
 //!
 //! The kernel cannot be trapped: `read(2)`, `recv(2)`, `getrandom(2)` and all else that stores to shared memory on

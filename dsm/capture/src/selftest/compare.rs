@@ -227,11 +227,14 @@ impl Undecided {
     }
 
     /// Makes in `captured`, an area of at least a header, equal to `native` what may differ, if it has one of the two
-    /// values that it may have: those `before`, or the initial ones.
-    pub(super) fn settle(&self, before: &[u8], native: &[u8], captured: &mut [u8]) {
+    /// values that it may have: those `before`, or the initial ones. Did anything differ?
+    pub(super) fn settle(&self, before: &[u8], native: &[u8], captured: &mut [u8]) -> bool {
+        let mut differed = false;
         let bits = self.bits.to_le_bytes();
         for at in 0..8 {
-            captured[HEADER + at] = captured[HEADER + at] & !bits[at] | native[HEADER + at] & bits[at];
+            let settled = captured[HEADER + at] & !bits[at] | native[HEADER + at] & bits[at];
+            differed |= settled != captured[HEADER + at];
+            captured[HEADER + at] = settled;
         }
         for range in &self.bytes {
             let Some(captured) = captured.get_mut(range.clone()) else { continue };
@@ -246,8 +249,46 @@ impl Undecided {
                 found.iter().zip(&before[range.clone()]).zip(&initial).all(|((b, old), new)| b == old || b == new)
             };
             if may(captured) && may(&native[range.clone()]) {
+                differed |= *captured != native[range.clone()];
                 captured.copy_from_slice(&native[range.clone()]);
             }
         }
+        differed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An area as XSAVE leaves it, with these components in use.
+    fn area(used: u64, xmm: u8) -> Vec<u8> {
+        let mut area = vec![0; 1024];
+        area[160..416].fill(xmm);
+        area[HEADER..HEADER + 8].copy_from_slice(&used.to_le_bytes());
+        area
+    }
+
+    #[test]
+    fn only_what_is_initial_may_differ() {
+        let mut processor = Processor::detect();
+        (processor.xcr0, processor.offsets) = (3, [0; 8]);
+        let mut start = State { registers: [0; 16], rip: 0, flags: 0, area: vec![0; 1024] };
+        (start.registers[0], start.area[HEADER]) = (3, 3);
+        let before = vec![0x99; 1024];
+        // SSE is initial: the bit may be either way, and the bytes zero or untouched, but nothing else.
+        let undecided = Undecided::new(&start, false, true, &processor);
+        let settled = |native: &[u8], mut captured: Vec<u8>| {
+            undecided.settle(&before, native, &mut captured);
+            captured == native
+        };
+        assert!(settled(&area(3, 0), area(1, 0)) && settled(&area(1, 0x99), area(3, 0)));
+        assert!(!settled(&area(3, 0), area(3, 7)) && !settled(&area(3, 0), area(2, 0)));
+        // With something in XMM3 there is nothing to decide.
+        start.area[210] = 1;
+        let undecided = Undecided::new(&start, false, true, &processor);
+        let mut captured = area(1, 0);
+        assert!(!undecided.settle(&before, &area(3, 0), &mut captured));
+        assert_ne!(captured, area(3, 0));
     }
 }

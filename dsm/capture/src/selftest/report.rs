@@ -61,6 +61,9 @@ pub struct Report {
     pub trapped: u64,
     /// Of these, faults that were handed on because the operand was not wholly in the region, where that is known.
     pub genuine: u64,
+    /// Instructions of XSAVE's kind after which a component in its initial state was in use by the one and not by the
+    /// other, which is the processor's own affair.
+    pub undecided: u64,
     /// Cases for which the generator made nothing that the processor would run.
     pub vain: u64,
     /// How often what was stored was compared with what arrived elsewhere.
