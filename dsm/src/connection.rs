@@ -24,7 +24,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects to the arbiter whose socket is at `path`.
     pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
-        let mut socket = UnixStream::connect(path)?;
+        let mut socket = uninterrupted(|| UnixStream::connect(path))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.write_all(bytemuck::bytes_of(&Hello::new(Role::Process, [0; 32], false)))?;
@@ -41,7 +41,8 @@ impl Connection {
     }
 
     fn receive(&mut self, descriptors: &mut Vec<OwnedFd>) -> std::io::Result<()> {
-        let count = passing::receive(self.socket.as_fd(), self.reader.space(), descriptors)?;
+        // A socket with a time limit is not read on after a signal, whatever its handler's flags say.
+        let count = uninterrupted(|| passing::receive(self.socket.as_fd(), self.reader.space(), descriptors))?;
         if count == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
@@ -78,5 +79,15 @@ impl Connection {
     /// The socket, to see whether it still stands.
     pub(crate) fn descriptor(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+}
+
+/// Tries again whenever a signal handler came in between.
+fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }

@@ -1,30 +1,75 @@
 //! `fork`: the child is a process of its own. It inherits the mappings, and joins each session again, by itself, before
 //! `fork` returns in it.
+//!
+//! The library's own locks are held across the call, so that no other thread of the parent, which the child does not
+//! have, holds one in the child. The replica lock is none of them: it is the parent's, in shared memory, and whatever
+//! thread of the parent holds it goes on.
 
 use crate::connection::Connection;
-use crate::region::Region;
-use crate::{Error, Result, trap};
+use crate::hands::hands;
+use crate::region::{Locks, Region};
+use crate::trap::{self, Pinned};
+use crate::{Error, Result};
 use dsm_core::wire::control::{Ask, Told};
+use std::cell::RefCell;
 
-/// Registers the handler, once.
+/// A region, and its locks (unless they could not be had).
+struct Frozen {
+    // Dropped in this order: the locks are in the region.
+    locks: Option<Locks<'static>>,
+    pinned: Pinned,
+}
+
+thread_local! {
+    /// What this thread holds between the beginning and the end of `fork`.
+    static FROZEN: RefCell<Vec<Frozen>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Registers the handlers, once.
 pub(crate) fn install() -> Result<()> {
-    // SAFETY: the handler is a function of this program, which is not unloaded.
-    let result = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    // SAFETY: the handlers are functions of this program, which is not unloaded.
+    let result = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     match result {
         0 => Ok(()),
         code => Err(Error::System { what: "pthread_atfork".into(), source: std::io::Error::from_raw_os_error(code) }),
     }
 }
 
+extern "C" fn before() {
+    // In a thread that is ending there is nothing to put them in.
+    let _ = FROZEN.try_with(|frozen| {
+        frozen.borrow_mut().extend(trap::pin().map(|pinned| {
+            let locks = pinned.region().freeze();
+            Frozen { locks, pinned }
+        }));
+    });
+}
+
+extern "C" fn in_parent() {
+    let _ = FROZEN.try_with(|frozen| frozen.borrow_mut().clear());
+}
+
 extern "C" fn in_child() {
-    for region in trap::regions() {
+    let frozen = FROZEN.try_with(|frozen| std::mem::take(&mut *frozen.borrow_mut())).unwrap_or_default();
+    let torn = hands().busy();
+    if torn {
+        // A signal handler interrupted a store, and called `fork`. The parent goes on with that store; if the child
+        // did, too, it would give back a lock that is not its own.
+        trap::tear();
+    }
+    for Frozen { locks, pinned } in frozen {
+        let region = pinned.region();
         // The parent's connection: were it to stay open here, the arbiter could not see the parent end.
         // SAFETY: the descriptor is this process's copy; nobody uses it any more, since it is replaced below.
         unsafe { libc::close(region.socket()) };
-        let joined = join(region);
+        let joined = if torn || locks.is_none() { None } else { join(region) };
         // SAFETY: the child of a fork has one thread, and it is here.
         unsafe { region.reborn(joined) };
+        if torn {
+            region.seal();
+        }
     }
+    trap::after_fork();
 }
 
 /// A number of our own. On failure the region is marked, and the first store says so.

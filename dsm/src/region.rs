@@ -5,6 +5,7 @@
 //! unprotected and no other thread can slip a store past the capture.
 
 use crate::connection::Connection;
+use crate::hands::hands;
 use crate::{Error, Result};
 use dsm_core::control::{Ended, FINGERPRINT, MAGIC};
 use dsm_core::limits::{LINE, PAGE, SEGMENTS, SPACE};
@@ -13,18 +14,29 @@ use dsm_core::memory::{Mapped, Memory};
 use dsm_core::segment::SegmentInfo;
 use dsm_core::sync::Ordering::{Acquire, Relaxed, Release};
 use dsm_core::sys::{event, map, membarrier, process};
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 /// A segment that is mapped, and its file.
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub(crate) info: SegmentInfo,
     pub(crate) file: OwnedFd,
+}
+
+/// How long `fork` waits for the library's own locks, which are held for microseconds (or to map a segment).
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Locks that are held while the process forks.
+pub(crate) struct Locks<'a> {
+    _segments: MutexGuard<'a, Vec<Attached>>,
+    _holes: MutexGuard<'a, Vec<(u64, u64)>>,
+    _buffers: MutexGuard<'a, Vec<map::Range>>,
 }
 
 /// A session, mapped.
@@ -62,40 +74,6 @@ pub(crate) struct Region {
 unsafe impl Sync for Region {}
 // SAFETY: nothing in it belongs to a thread.
 unsafe impl Send for Region {}
-
-/// What a thread is doing, for signal handlers that interrupt it.
-struct Hands {
-    /// Inside a capture at the direct door, perhaps with the replica lock.
-    busy: Cell<bool>,
-    /// Inside the trap door: there is nothing to unwind to.
-    trapped: Cell<bool>,
-    count: Cell<usize>,
-    deferred: [Cell<Deferred>; DEFERRED],
-}
-
-/// A store of a signal handler that interrupted a capture of its own thread.
-#[derive(Clone, Copy)]
-struct Deferred {
-    region: *const Region,
-    offset: u64,
-    len: usize,
-    bytes: [u8; 64],
-}
-
-/// Stores that handlers may make during one interrupted capture.
-const DEFERRED: usize = 32;
-
-thread_local! {
-    static HANDS: Hands = const {
-        Hands {
-            busy: Cell::new(false),
-            trapped: Cell::new(false),
-            count: Cell::new(0),
-            deferred: [const { Cell::new(Deferred { region: std::ptr::null(), offset: 0, len: 0, bytes: [0; 64] }) };
-                DEFERRED],
-        }
-    };
-}
 
 /// What the arbiter gave us when we joined.
 pub(crate) struct Joined {
@@ -191,6 +169,28 @@ impl Region {
         unsafe { self.connection.get().write(Mutex::new(connection)) };
     }
 
+    /// The library's own locks in this region, for the time of a `fork`. `None` when they cannot be had: the caller is
+    /// a signal handler that has interrupted their holder.
+    pub(crate) fn freeze(&self) -> Option<Locks<'_>> {
+        let start = Instant::now();
+        loop {
+            let locks = (free(&self.segments), free(&self.holes), free(&self.buffers));
+            if let (Some(segments), Some(holes), Some(buffers)) = locks {
+                return Some(Locks { _segments: segments, _holes: holes, _buffers: buffers });
+            }
+            if start.elapsed() > PATIENCE {
+                return None;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Makes log and alias inaccessible to this process.
+    pub(crate) fn seal(&self) {
+        let _ = self.area.protect(0, self.area.len(), map::Access::None);
+        let _ = self.space.protect(SPACE as usize, SPACE as usize, map::Access::None);
+    }
+
     /// Maps a segment that the arbiter has opened.
     pub(crate) fn attach(&self, info: &SegmentInfo, file: OwnedFd) -> Result<()> {
         let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
@@ -274,26 +274,18 @@ impl Region {
     #[inline]
     pub(crate) fn store_word<const N: usize>(&self, offset: u64, word: [u8; N]) {
         let hands = hands();
-        if hands.busy.get() {
-            return self.defer(hands, offset, &word);
+        if hands.capture(|| self.log.store(&self.memory, self, Door::Direct, offset, &word)).is_none() {
+            hands.defer(self, offset, &word);
         }
-        let busy = Busy::new(hands);
-        self.log.store(&self.memory, self, Door::Direct, offset, &word);
-        drop(busy);
-        settle(hands);
     }
 
     /// The direct door for bytes within one line.
     #[inline(never)]
     pub(crate) fn store_in_line(&self, offset: u64, bytes: &[u8]) {
         let hands = hands();
-        if hands.busy.get() {
-            return self.defer(hands, offset, bytes);
+        if hands.capture(|| self.log.store(&self.memory, self, Door::Direct, offset, bytes)).is_none() {
+            hands.defer(self, offset, bytes);
         }
-        let busy = Busy::new(hands);
-        self.log.store(&self.memory, self, Door::Direct, offset, bytes);
-        drop(busy);
-        settle(hands);
     }
 
     /// The direct door for any number of bytes.
@@ -302,54 +294,39 @@ impl Region {
         let hands = hands();
         // Pieces, so that the replica lock is not held for long and the ring need not hold everything.
         for (at, piece) in (offset..).step_by(PAGE as usize).zip(bytes.chunks(PAGE as usize)) {
-            if hands.busy.get() {
-                dsm_core::record::by_line(at, piece).for_each(|(at, line)| self.defer(hands, at, line));
-                continue;
+            if hands.capture(|| self.log.store_long(&self.memory, self, Door::Direct, at, piece)).is_none() {
+                dsm_core::record::by_line(at, piece).for_each(|(at, line)| hands.defer(self, at, line));
             }
-            let _busy = Busy::new(hands);
-            self.log.store_long(&self.memory, self, Door::Direct, at, piece);
         }
-        settle(hands);
     }
 
     /// The trap door: signals are blocked, so nothing interrupts it; but it may itself have interrupted a capture.
     pub(crate) fn store_trapped(&self, offset: u64, bytes: &[u8]) {
         let hands = hands();
-        if hands.busy.get() {
-            return dsm_core::record::by_line(offset, bytes).for_each(|(at, line)| self.defer(hands, at, line));
+        let stored = hands.capture(|| {
+            if offset % LINE + bytes.len() as u64 <= LINE {
+                self.log.store(&self.memory, self, Door::Trap, offset, bytes);
+            } else {
+                self.log.store_long(&self.memory, self, Door::Trap, offset, bytes);
+            }
+        });
+        if stored.is_none() {
+            dsm_core::record::by_line(offset, bytes).for_each(|(at, line)| hands.defer(self, at, line));
         }
-        let _busy = Busy::new(hands);
-        if offset % LINE + bytes.len() as u64 <= LINE {
-            self.log.store(&self.memory, self, Door::Trap, offset, bytes);
-        } else {
-            self.log.store_long(&self.memory, self, Door::Trap, offset, bytes);
-        }
+    }
+
+    /// What a signal handler has left, within one line.
+    pub(crate) fn store_deferred(&self, offset: u64, bytes: &[u8]) {
+        self.log.store(&self.memory, self, Door::Direct, offset, bytes);
     }
 
     /// Carries out `action`, which uses the log, unless it would interrupt a capture of this very thread.
     #[inline(always)]
     pub(crate) fn with_log<R>(&self, action: impl FnOnce() -> R) -> R {
-        let hands = hands();
-        if hands.busy.get() {
-            cannot_wait();
+        match hands().capture(action) {
+            Some(result) => result,
+            None => cannot_wait(),
         }
-        let busy = Busy::new(hands);
-        let result = action();
-        drop(busy);
-        settle(hands);
-        result
-    }
-
-    #[cold]
-    fn defer(&self, hands: &Hands, offset: u64, bytes: &[u8]) {
-        let at = hands.count.get();
-        let Some(cell) = hands.deferred.get(at) else {
-            fatal(&[b"dsm: signal handlers made more stores than can be kept while a store is interrupted"]);
-        };
-        let mut deferred = Deferred { region: self, offset, len: bytes.len(), bytes: [0; 64] };
-        deferred.bytes[..bytes.len()].copy_from_slice(bytes);
-        cell.set(deferred);
-        hands.count.set(at + 1);
     }
 
     /// Why nothing can be waited for any more, if so.
@@ -374,7 +351,7 @@ impl Region {
         if ended.is_none() && !self.arbiter_gone() {
             return;
         }
-        if hands().trapped.get() {
+        if hands().trapped() {
             let why: &[u8] = match ended {
                 Some(Ended::ServerGone) => b": the connection to its server broke",
                 Some(Ended::ShutDown) => b": somebody ended it",
@@ -391,15 +368,6 @@ impl Region {
     /// Address of the doorbell's descriptor, for closing in a child.
     pub(crate) fn socket(&self) -> i32 {
         self.socket.load(Relaxed)
-    }
-
-    /// Runs `action` as the trap door: a failure inside it ends the process instead of unwinding.
-    pub(crate) fn trapped<R>(action: impl FnOnce() -> R) -> R {
-        let hands = hands();
-        let before = hands.trapped.replace(true);
-        let result = action();
-        hands.trapped.set(before);
-        result
     }
 
     /// The bytes of the view, copied.
@@ -419,6 +387,8 @@ impl Writer for Region {
     }
 
     fn stalled(&self) {
+        // The lock is not held now.
+        hands().wait();
         self.give_up_if_lost();
     }
 }
@@ -426,61 +396,18 @@ impl Writer for Region {
 #[cold]
 fn cannot_wait() -> ! {
     fatal(&[
-        b"dsm: a signal handler that interrupted a store of its own thread asks for what has to wait: ",
-        b"an atomic, a semaphore, a barrier or a hole",
+        b"dsm: a signal handler that interrupted a store of its own thread asks for what has to wait (an ",
+        b"atomic, a semaphore, a barrier or a hole): call dsm::signals::adopt() after installing handlers",
     ])
 }
 
-/// Marks this thread as inside a capture, also while unwinding.
-struct Busy<'a>(&'a Hands);
-
-impl<'a> Busy<'a> {
-    #[inline(always)]
-    fn new(hands: &'a Hands) -> Self {
-        hands.busy.set(true);
-        dsm_core::sync::compiler_fence();
-        Self(hands)
+/// The guard of a mutex that nobody holds.
+fn free<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
-}
-
-impl Drop for Busy<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        dsm_core::sync::compiler_fence();
-        self.0.busy.set(false);
-    }
-}
-
-/// This thread's.
-#[inline(always)]
-fn hands() -> &'static Hands {
-    let hands = HANDS.with(std::ptr::from_ref);
-    // SAFETY: without a destructor, the value lives as long as the thread, and `Hands` cannot be sent to another.
-    unsafe { &*hands }
-}
-
-/// Carries out what signal handlers have left while this thread was inside a capture.
-#[inline(always)]
-fn settle(hands: &Hands) {
-    if hands.count.get() != 0 && !hands.busy.get() {
-        settle_deferred(hands);
-    }
-}
-
-#[cold]
-fn settle_deferred(hands: &Hands) {
-    let mut at = 0;
-    // Handlers may come in between and add more; they find the thread free at times, and store at once then, which is
-    // their order too: a handler runs to its end before the next of the same thread.
-    while at < hands.count.get() {
-        let Deferred { region, offset, len, bytes } = hands.deferred[at].get();
-        at += 1;
-        // SAFETY: the region outlives the capture that was interrupted in it: its session is borrowed by a handle.
-        let region = unsafe { &*region };
-        let _busy = Busy::new(hands);
-        region.log.store(&region.memory, region, Door::Direct, offset, &bytes[..len]);
-    }
-    hands.count.set(0);
 }
 
 /// Writes a line to stderr and ends the process. Allocates nothing: for the trap door.

@@ -95,7 +95,7 @@ impl Builder {
         let (rank, size) = (number(self.rank, "DSM_RANK", 0)?, number(self.size, "DSM_SIZE", 1)?);
         let dir = self.dir.unwrap_or_else(default_dir);
         let daemon = self.daemon.or_else(|| variable("DSM_DAEMON"));
-        trap::install()?;
+        crate::signals::adopt()?;
         let ask = Ask::Join { session: self.name.clone(), daemon: daemon.clone(), existing: self.existing };
         // An arbiter that was about to end may hang up on us: then it is started anew.
         let mut tries = 0;
@@ -297,6 +297,7 @@ impl Session {
         if let Some(error) = region.lost() {
             return Err(error);
         }
+        crate::signals::adopt()?;
         let (info, file) = match region.connection().ask(&Ask::Open(open))? {
             (Told::Opened(info), mut files) if !files.is_empty() => (info, files.remove(0)),
             _ => return Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
@@ -331,6 +332,7 @@ impl Session {
         if let Some(error) = region.lost() {
             return Err(error);
         }
+        crate::signals::adopt()?;
         match region.connection().ask(&Ask::Sync(OpenSync { name: name.to_owned(), kind, process: 0 }))?.0 {
             Told::Sync(id) => Ok(id),
             _ => Err(Error::Unavailable("the arbiter's answer makes no sense".into())),

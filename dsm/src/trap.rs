@@ -3,6 +3,7 @@
 //! In the handler: no allocation, no lock but the replica lock, `errno` kept, all signals blocked, on a stack of our
 //! own (a thread's alternate stack may be as small as one AVX-512 frame).
 
+use crate::hands::hands;
 use crate::region::{Region, fatal};
 use crate::{Error, Result, wait};
 use dsm_capture::{Outcome, Sink};
@@ -11,7 +12,7 @@ use dsm_core::op::AtomicOp;
 use dsm_core::sys::{futex, map};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Sessions that one process can be joined to at the same time.
 const REGIONS: usize = 64;
@@ -35,8 +36,18 @@ static ENTRIES: [Entry; REGIONS] =
 static TAKEN: [AtomicU32; STACKS] = [const { AtomicU32::new(0) }; STACKS];
 static STACK_BASE: AtomicUsize = AtomicUsize::new(0);
 
-/// What handled SIGSEGV before us.
-static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+/// What handled SIGSEGV before us, and what has displaced us since: the newest gets what is not ours, and may pass it
+/// on to us as to the one before it, whereupon the next older one gets it.
+static PREVIOUS: [OnceLock<libc::sigaction>; HANDLERS] = [const { OnceLock::new() }; HANDLERS];
+static PREVIOUS_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Handlers that may displace ours in the life of a process.
+const HANDLERS: usize = 16;
+/// In `uc_link` of a context, which the kernel leaves zero, together with a level: the fault has been passed on to the
+/// handler of that level.
+const PASSED: usize = 0x6473_6d00;
+
+/// In a child of `fork` that was made in the middle of a store: see [`crate::fork`].
+static TORN: AtomicBool = AtomicBool::new(false);
 
 /// Installs the handler, once.
 pub(crate) fn install() -> Result<()> {
@@ -60,6 +71,30 @@ fn install_once() -> Result<()> {
         stacks.protect(stack * STACK, 4096, map::Access::None).map_err(cannot("no guard page"))?;
     }
     STACK_BASE.store(stacks.leak() as usize, Ordering::Release);
+    reinstall()
+}
+
+/// Puts our handler in front, if it is not there. What was there gets what is not ours.
+///
+/// Called by one thread at a time.
+pub(crate) fn reinstall() -> Result<()> {
+    let found = crate::signals::action_of(libc::SIGSEGV);
+    if found.sa_sigaction == on_fault as *const () as usize {
+        return Ok(());
+    }
+    let count = PREVIOUS_COUNT.load(Ordering::Acquire);
+    let newest = count.checked_sub(1).and_then(|at| PREVIOUS[at].get());
+    let known =
+        newest.is_some_and(|newest| (newest.sa_sigaction, newest.sa_flags) == (found.sa_sigaction, found.sa_flags));
+    if !known {
+        let Some(place) = PREVIOUS.get(count) else {
+            let text = format!("the library's handler of SIGSEGV was displaced by {HANDLERS} others: no room for more");
+            return Err(Error::TooLarge(text));
+        };
+        // Known before our handler can run.
+        let _ = place.set(found);
+        PREVIOUS_COUNT.store(count + 1, Ordering::Release);
+    }
     // SAFETY: all zeros is a valid `sigaction`.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_fault as *const () as usize;
@@ -69,16 +104,10 @@ fn install_once() -> Result<()> {
     // All signals, also the two that libc's `sigfillset` leaves out.
     // SAFETY: `sigset_t` is an array of words; all ones is valid, and the kernel ignores what cannot be blocked.
     unsafe { (&raw mut action.sa_mask).cast::<u8>().write_bytes(0xff, size_of::<libc::sigset_t>()) };
-    // SAFETY: all zeros is a valid `sigaction`.
-    let mut previous: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: only asks.
-    unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), &raw mut previous) };
-    // Known before our handler can run.
-    let _ = PREVIOUS.set(previous);
     // SAFETY: `on_fault` is async-signal-safe, as the module says.
     let result = unsafe { libc::sigaction(libc::SIGSEGV, &raw const action, null_mut()) };
     if result != 0 {
-        return Err(cannot("sigaction")(std::io::Error::last_os_error()));
+        return Err(Error::system("cannot prepare the trap door: sigaction")(std::io::Error::last_os_error()));
     }
     Ok(())
 }
@@ -111,14 +140,6 @@ pub(crate) fn withdraw(region: &Region) {
     }
 }
 
-/// All published regions: for the child of a `fork`.
-pub(crate) fn regions() -> impl Iterator<Item = &'static Region> {
-    ENTRIES.iter().filter(|entry| entry.view.load(Ordering::Acquire) != 0).filter_map(|entry| {
-        // SAFETY: published, so alive; a region is withdrawn before it is freed.
-        unsafe { entry.region.load(Ordering::Acquire).as_ref() }
-    })
-}
-
 /// The entry whose view holds this address, counted as used.
 fn find(address: usize) -> Option<&'static Entry> {
     ENTRIES.iter().find(|entry| {
@@ -143,21 +164,56 @@ struct Fault {
     ours: bool,
 }
 
-/// The handler. Its outer half runs on whatever stack the kernel chose, and uses little of it.
+/// The handler: [`on_fault_at`] with the stack pointer that it was entered with.
+#[unsafe(naked)]
 extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the kernel gives a valid siginfo to a handler with SA_SIGINFO.
+    std::arch::naked_asm!("mov rcx, rsp", "jmp {at}", at = sym on_fault_at)
+}
+
+extern "C" fn on_fault_at(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+    entered_with: usize,
+) {
+    // The kernel puts the context right above the return address. Otherwise a handler that has displaced ours calls us,
+    // with the signal mask that it asked for.
+    let by_kernel = entered_with + 8 == context as usize;
+    // SAFETY: a handler's arguments, from the kernel or from whom it gave them to.
+    if !unsafe { carry_out(info, context, by_kernel) } {
+        pass_on(signal, info, context, by_kernel);
+    }
+}
+
+/// For a handler of the program's. Is it a store of ours? Then it is carried out.
+///
+/// # Safety
+/// The arguments of a handler of SIGSEGV that is running now.
+pub(crate) unsafe fn handle(info: *mut libc::siginfo_t, context: *mut libc::c_void) -> bool {
+    // SAFETY: the caller's contract is ours.
+    unsafe { carry_out(info, context, false) }
+}
+
+/// Carries out what faulted, if it is a store of ours. This outer half runs on whatever stack the kernel chose, and
+/// uses little of it. `blocked`: all signals are blocked.
+///
+/// # Safety
+/// The arguments of a handler of SIGSEGV that is running now.
+unsafe fn carry_out(info: *mut libc::siginfo_t, context: *mut libc::c_void, blocked: bool) -> bool {
+    // SAFETY: by the contract a valid siginfo.
     let info_here = unsafe { &*info };
     // One that somebody sent has no address: other fields lie in its place.
     if info_here.si_code <= 0 {
-        return pass_on(signal, info, context);
+        return false;
     }
     // SAFETY: SIGSEGV fills in the address.
     let address = unsafe { info_here.si_addr() } as usize;
-    let Some(entry) = find(address) else { return pass_on(signal, info, context) };
+    let Some(entry) = find(address) else { return false };
     // SAFETY: takes nothing.
     let errno_place = unsafe { libc::__errno_location() };
     // SAFETY: errno is this thread's.
     let errno = unsafe { errno_place.read() };
+    let mask = if blocked { 0 } else { crate::signals::set_mask(u64::MAX) };
     let region = entry.region.load(Ordering::Acquire).cast_const();
     let mut fault = Fault { region, context: context.cast(), address, ours: false };
     let stack = take_stack();
@@ -184,11 +240,12 @@ extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context:
     }
     TAKEN[stack].store(0, Ordering::Release);
     entry.users.fetch_sub(1, Ordering::SeqCst);
+    if !blocked {
+        crate::signals::set_mask(mask);
+    }
     // SAFETY: as above.
     unsafe { errno_place.write(errno) };
-    if !fault.ours {
-        pass_on(signal, info, context);
-    }
+    fault.ours
 }
 
 fn take_stack() -> usize {
@@ -212,7 +269,7 @@ extern "C" fn inner(fault: *mut Fault) {
     // SAFETY: the entry is counted as used, so the region is alive.
     let region = unsafe { &*fault.region };
     let mut door = TrapDoor { region };
-    let outcome = Region::trapped(|| {
+    let outcome = hands().in_trap(|| {
         // SAFETY: the context of the SIGSEGV that is being handled, on a stack of more than 32 KiB, with all signals
         // blocked by `sa_mask`; `writable` is true only of mapped segments.
         unsafe { dsm_capture::carry_out(fault.context, fault.address, &mut door) }
@@ -253,15 +310,27 @@ impl Sink for TrapDoor<'_> {
 }
 
 /// Not ours: as if we were not there.
-fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let Some(previous) = PREVIOUS.get() else { fatal(&[b"dsm: a fault before the handler was set up"]) };
-    if matches!(previous.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
+fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void, by_kernel: bool) {
+    if TORN.load(Ordering::Relaxed) {
+        fatal(&[b"dsm: fork was called in a signal handler that interrupted a store: the child may exec, or exit"]);
+    }
+    let context_pointer = context.cast::<libc::ucontext_t>();
+    // SAFETY: the kernel's context is valid as long as the handler runs; no reference is made.
+    let link = unsafe { &raw mut (*context_pointer).uc_link }.cast::<usize>();
+    // SAFETY: as above.
+    let linked = unsafe { link.read() };
+    let level = match linked ^ PASSED {
+        level if level < HANDLERS => level,
+        _ => PREVIOUS_COUNT.load(Ordering::Acquire),
+    };
+    let before = level.checked_sub(1).and_then(|at| PREVIOUS[at].get());
+    let Some(previous) = before.filter(|p| !matches!(p.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN)) else {
         // Takes effect when the instruction faults again; ignoring a fault is not possible either.
         // SAFETY: all zeros is the default action.
         let default: libc::sigaction = unsafe { std::mem::zeroed() };
         // SAFETY: as for every handler with SA_SIGINFO.
         let sent = unsafe { (*info).si_code } <= 0;
-        if sent && previous.sa_sigaction == libc::SIG_IGN {
+        if sent && before.is_some_and(|before| before.sa_sigaction == libc::SIG_IGN) {
             return;
         }
         // SAFETY: restores the default action.
@@ -272,22 +341,22 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
             unsafe { libc::raise(signal) };
         }
         return;
-    }
-    // With the signal mask that it would have had.
-    let context_pointer = context.cast::<libc::ucontext_t>();
-    // SAFETY: the kernel's context is valid as long as the handler runs.
-    let mut mask = unsafe { (*context_pointer).uc_sigmask };
-    for number in 1..=64 {
-        // SAFETY: asks about a signal number in range.
-        let blocked = unsafe { libc::sigismember(&raw const previous.sa_mask, number) } == 1;
-        let own = number == signal && previous.sa_flags & libc::SA_NODEFER == 0;
-        if blocked || own {
-            // SAFETY: adds a signal number in range to a set of ours.
-            unsafe { libc::sigaddset(&raw mut mask, number) };
+    };
+    // SAFETY: as above.
+    unsafe { link.write(PASSED | (level - 1)) };
+    if by_kernel {
+        // With the signal mask that it would have had.
+        // SAFETY: as above; no reference is made.
+        let blocked = unsafe { &raw const (*context_pointer).uc_sigmask }.cast::<u64>();
+        // SAFETY: the kernel's signal set has 64 bits.
+        let mut mask = unsafe { blocked.read() };
+        // SAFETY: a set has at least 64 bits.
+        mask |= unsafe { (&raw const previous.sa_mask).cast::<u64>().read() };
+        if previous.sa_flags & libc::SA_NODEFER == 0 {
+            mask |= 1 << (signal - 1);
         }
+        crate::signals::set_mask(mask);
     }
-    // SAFETY: a valid set.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, null_mut()) };
     if previous.sa_flags & libc::SA_SIGINFO != 0 {
         type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
         // SAFETY: whoever installed it said so with SA_SIGINFO.
@@ -299,4 +368,43 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
         let handler: Handler = unsafe { std::mem::transmute(previous.sa_sigaction) };
         handler(signal);
     }
+    // SAFETY: as above.
+    unsafe { link.write(linked) };
+}
+
+/// In the child of a `fork`: nobody but its one thread uses entries and stacks, and that one is here.
+pub(crate) fn after_fork() {
+    ENTRIES.iter().for_each(|entry| entry.users.store(0, Ordering::SeqCst));
+    TAKEN.iter().for_each(|taken| taken.store(0, Ordering::Release));
+}
+
+/// From now on a fault that is nobody's means that a child of `fork` goes on with its parent's store.
+pub(crate) fn tear() {
+    TORN.store(true, Ordering::Relaxed);
+}
+
+/// A published region that is not withdrawn while this lives.
+pub(crate) struct Pinned(&'static Entry);
+
+impl Pinned {
+    /// The region.
+    pub(crate) fn region(&self) -> &'static Region {
+        // SAFETY: published, and counted as used: a region is withdrawn before it is freed.
+        unsafe { &*self.0.region.load(Ordering::Acquire) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.0.users.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// All published regions.
+pub(crate) fn pin() -> impl Iterator<Item = Pinned> {
+    ENTRIES.iter().filter_map(|entry| {
+        entry.users.fetch_add(1, Ordering::SeqCst);
+        let pinned = Pinned(entry);
+        (entry.view.load(Ordering::SeqCst) != 0).then_some(pinned)
+    })
 }

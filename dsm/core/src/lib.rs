@@ -9,6 +9,7 @@ compile_error!("dsm captures stores by decoding x86-64 instructions under Linux 
 
 pub mod barrier;
 pub mod control;
+pub mod deferral;
 pub mod diff;
 pub mod difference;
 pub mod limits;

@@ -1,0 +1,729 @@
+//! Signal handlers that store, at any instruction; programs that handle SIGSEGV themselves; alternate stacks.
+//!
+//! What changes the actions of a whole process, or may end it, runs in a process of its own ([`child`]).
+
+mod common;
+
+use common::{Cluster, PATIENCE, eventually, join_by_environment, role};
+use dsm::prelude::*;
+use std::os::unix::process::ExitStatusExt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst as Strict};
+use std::time::Instant;
+
+type Info = *mut libc::siginfo_t;
+type Context = *mut libc::c_void;
+
+/// How long a program is interrupted all the time.
+const WHILE: std::time::Duration = std::time::Duration::from_millis(400);
+
+static SESSION: OnceLock<&'static Session> = OnceLock::new();
+static WORDS: OnceLock<Slice<'static, u64>> = OnceLock::new();
+static SEMAPHORE: OnceLock<dsm::Semaphore<'static>> = OnceLock::new();
+
+fn words() -> Slice<'static, u64> {
+    *WORDS.get().unwrap()
+}
+
+/// A plain store, as C would make it.
+fn plain(at: usize, value: u64) {
+    // SAFETY: within the array; traps.
+    unsafe { words().as_ptr().wrapping_add(at).write_volatile(value) };
+}
+
+fn handle(signal: i32, handler: usize, flags: i32) {
+    // SAFETY: all zeros is a valid `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler;
+    action.sa_flags = flags | libc::SA_RESTART;
+    // SAFETY: the handlers of this file are made to be handlers.
+    assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
+}
+
+/// Has the handler of `signal` not be interrupted by the two signals that are used here.
+fn block_during(signal: i32) {
+    // SAFETY: all zeros is a valid `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: only asks.
+    unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    for other in [libc::SIGUSR1, libc::SIGUSR2] {
+        // SAFETY: a set of ours.
+        unsafe { libc::sigaddset(&raw mut action.sa_mask, other) };
+    }
+    // SAFETY: what was there, with another mask.
+    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+}
+
+/// Runs the part `name` of [`child`] in a process on host 0 and returns how it ended; the other host must then have
+/// the same bytes, which `check` looks at.
+fn in_child(name: &str, check: impl FnOnce(&[u64])) -> std::process::ExitStatus {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "signals"), cluster.join(1, "signals"));
+    let (here, there) = (a.array::<u64>("w", 512).unwrap(), b.array::<u64>("w", 512).unwrap());
+    let mut process = cluster.spawn(0, "child", &[("PART", name)]);
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = process.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(start.elapsed() < PATIENCE, "{name} does not end");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    };
+    here.set(511, 1);
+    eventually("the last store arrives", || there.get(511) == 1);
+    let bytes = there.to_vec();
+    assert!(here.to_vec() == bytes, "{name}: the hosts differ");
+    check(&bytes);
+    drop((a, b));
+    status
+}
+
+#[track_caller]
+fn succeeds(name: &str, check: impl FnOnce(&[u64])) {
+    let status = in_child(name, check);
+    assert!(status.success(), "{name}: {status}");
+}
+
+#[test]
+fn child() {
+    if !role("child") {
+        return;
+    }
+    let part = std::env::var("PART").unwrap();
+    let before: fn() = match part.as_str() {
+        "own-handler-before" => || handle(libc::SIGSEGV, own_handler as *const () as usize, libc::SA_SIGINFO),
+        "own-stack" => || own_stack(false),
+        _ => || (),
+    };
+    before();
+    let session = join_by_environment("signals").leak();
+    let _ = SESSION.set(session);
+    let _ = WORDS.set(session.array::<u64>("w", 512).unwrap());
+    let _ = SEMAPHORE.set(session.semaphore("s", 0).unwrap());
+    match part.as_str() {
+        "counting" => hammered(counting as *const () as usize, libc::SA_SIGINFO, true),
+        "counting-plain" => hammered(counting_plain as *const () as usize, 0, true),
+        "counting-atomics" => hammered(counting_atomics as *const () as usize, libc::SA_NODEFER, true),
+        "posting" => hammered(posting as *const () as usize, 0, true),
+        "unadopted" => hammered(storing as *const () as usize, libc::SA_NODEFER, false),
+        "jumping" => jumping(),
+        "profile" => profile(),
+        "dies-unadopted" => dies_unadopted(),
+        "own-handler-before" => own_handler_before(),
+        "own-handler-after" => own_handler_after(),
+        "passes-on" => passes_on(),
+        "chains" => chains(),
+        "put-back" => put_back(),
+        "blocked" => blocked(),
+        "unblocked" => unblocked(),
+        "overflow" => overflow(&mut [0; 4096]),
+        "overflow-in-thread" => std::thread::spawn(|| overflow(&mut [0; 4096])).join().unwrap(),
+        "own-stack" => own_stack(true),
+        part => panic!("no part {part}"),
+    }
+}
+
+// Handlers that store.
+
+/// Signals that were sent, and handlers that ran.
+static RAN: AtomicU64 = AtomicU64::new(0);
+
+/// Reads, and stores what it read and one more: any store that the handler does not see is a count that is lost.
+extern "C" fn counting(_: i32, _: Info, _: Context) {
+    let words = words();
+    for at in 100..103 {
+        words.set(at, words.get(at) + 1);
+    }
+    // A line, so that more than a word is stored.
+    words.range(104..112).copy_from_slice(&[words.get(100); 8]);
+    RAN.fetch_add(1, Relaxed);
+}
+
+/// As before, by instructions that trap; the last of them reads and writes.
+extern "C" fn counting_plain(_: i32) {
+    plain(100, words().get(100) + 1);
+    plain(101, words().get(101) + 1);
+    // SAFETY: within the array; traps.
+    unsafe {
+        std::arch::asm!("add qword ptr [{to}], 1", to = in(reg) words().as_ptr().wrapping_add(102), options(nostack));
+    }
+    RAN.fetch_add(1, Relaxed);
+}
+
+/// With SA_NODEFER: how deep handlers may interrupt each other.
+const DEPTH: usize = 3;
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn counting_atomics(_: i32) {
+    RUNNING.fetch_add(1, Relaxed);
+    words().atomic(100).fetch_add(1, SeqCst);
+    // SAFETY: within the array; traps.
+    unsafe { AtomicU64::from_ptr(words().as_ptr().wrapping_add(101)) }.fetch_add(1, Strict);
+    words().atomic(102).fetch_add(1, SeqCst);
+    RAN.fetch_add(1, Relaxed);
+    RUNNING.fetch_sub(1, Relaxed);
+}
+
+extern "C" fn posting(_: i32) {
+    SEMAPHORE.get().unwrap().post(1).unwrap();
+    for at in 100..103 {
+        words().set(at, words().get(at) + 1);
+    }
+    RAN.fetch_add(1, Relaxed);
+}
+
+extern "C" fn storing(_: i32) {
+    words().set(100, RAN.fetch_add(1, Relaxed) + 1);
+    plain(101, 1);
+    words().set(102, 1);
+}
+
+/// The main thread does everything there is, while another one interrupts it as fast as it can.
+fn hammered(handler: usize, flags: i32, adopt: bool) {
+    if !adopt {
+        // What comes by open and join is over: nobody adopts this one but the first store that it interrupts.
+        assert_eq!(flags & libc::SA_SIGINFO, 0);
+    }
+    // Both signals have one handler, and it must not interrupt itself between reading and storing.
+    for signal in [libc::SIGUSR1, libc::SIGUSR2] {
+        handle(signal, handler, flags);
+        if flags & libc::SA_NODEFER == 0 {
+            block_during(signal);
+        }
+    }
+    if adopt {
+        dsm::signals::adopt().unwrap();
+    }
+    // SAFETY: takes nothing.
+    let main = unsafe { libc::pthread_self() };
+    let stop = AtomicBool::new(false);
+    let own = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                // Interrupting without end would end the stack.
+                if RUNNING.load(Relaxed) >= DEPTH {
+                    continue;
+                }
+                for signal in [libc::SIGUSR1, libc::SIGUSR2] {
+                    // SAFETY: the main thread lives until this scope ends.
+                    unsafe { libc::pthread_kill(main, signal) };
+                }
+                for _ in 0..RAN.load(Relaxed) % 200 {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        let _stop = Stop(&stop);
+        let (start, mut round) = (Instant::now(), 0u64);
+        while start.elapsed() < WHILE || RAN.load(Relaxed) < 50 {
+            assert!(start.elapsed() < PATIENCE);
+            round += 1;
+            // The direct door, mostly.
+            (0..50).for_each(|at| words().set(at % 7, round));
+            words().range(16..24).copy_from_slice(&[round; 8]);
+            words().range(64..96).fill(round);
+            plain(8, round);
+            plain(9, round);
+            if round % 16 == 0 && adopt {
+                words().atomic(10).fetch_add(1, SeqCst);
+                // SAFETY: within the array; traps.
+                unsafe { AtomicU64::from_ptr(words().as_ptr().wrapping_add(11)) }.fetch_add(1, Strict);
+                let mut hole = words().range(32..40).hole().unwrap();
+                hole.iter_mut().for_each(|word| *word = round);
+                hole.fill().unwrap();
+                let own = SESSION.get().unwrap().semaphore("own", 1).unwrap();
+                drop(own.lock().unwrap());
+            }
+        }
+        round
+    });
+    for signal in [libc::SIGUSR1, libc::SIGUSR2] {
+        handle(signal, libc::SIG_IGN, 0);
+    }
+    let ran = RAN.load(Relaxed);
+    println!("{own} rounds, {ran} handlers");
+    assert_eq!(words().get(6), own);
+    plain(6, 6);
+    words().set(300, ran);
+    if adopt {
+        assert_eq!((words().get(10), words().get(11), words().get(32)), (own / 16, own / 16, own / 16 * 16));
+        for at in 100..103 {
+            assert_eq!(words().get(at), ran, "at {at}: a handler did not see what it had stored");
+        }
+    }
+}
+
+/// Ends the thread that interrupts, also when an assertion fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[test]
+fn handlers_interrupt_stores_and_count_exactly() {
+    for name in ["counting", "counting-plain"] {
+        succeeds(name, |bytes| {
+            assert!(bytes[300] >= 50);
+            assert_eq!(bytes[100..103], [bytes[300]; 3]);
+        });
+    }
+}
+
+#[test]
+fn handlers_use_atomics_and_semaphores() {
+    for name in ["counting-atomics", "posting"] {
+        succeeds(name, |bytes| assert_eq!(bytes[100..103], [bytes[300]; 3]));
+    }
+}
+
+#[test]
+fn a_handler_that_nobody_adopted_does_not_deadlock() {
+    succeeds("unadopted", |bytes| assert!(bytes[100] > 0 && bytes[101..103] == [1, 1]));
+}
+
+// Leaving by a jump, timers.
+
+unsafe extern "C" {
+    #[link_name = "__sigsetjmp"]
+    fn sigsetjmp(buffer: *mut u64, save: i32) -> i32;
+    fn siglongjmp(buffer: *mut u64, value: i32) -> !;
+}
+
+static JUMP: AtomicPtr<u64> = AtomicPtr::new(std::ptr::null_mut());
+
+extern "C" fn jump(_: i32) {
+    words().set(100, words().get(100) + 1);
+    let to = JUMP.swap(std::ptr::null_mut(), Strict);
+    if !to.is_null() {
+        // SAFETY: set right before by the thread that is interrupted, in a frame that has not returned.
+        unsafe { siglongjmp(to, 1) };
+    }
+}
+
+/// The frame that is jumped into; nothing with a destructor lives in what is jumped over.
+#[inline(never)]
+fn until_jump(round: u64) {
+    let mut buffer = [0u64; 64];
+    let buffer = buffer.as_mut_ptr();
+    // SAFETY: the buffer is larger than libc's, and this frame lives until the jump or until JUMP is cleared.
+    if unsafe { sigsetjmp(buffer, 1) } == 0 {
+        JUMP.store(buffer, Strict);
+        for at in 0..200 {
+            words().set(at % 7, round);
+        }
+        JUMP.store(std::ptr::null_mut(), Strict);
+    }
+}
+
+/// A timer's signals interrupt stores, and the handler does not return.
+fn jumping() {
+    handle(libc::SIGPROF, jump as *const () as usize, libc::SA_NODEFER);
+    dsm::signals::adopt().unwrap();
+    // SAFETY: takes nothing.
+    let main = unsafe { libc::pthread_self() };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                // SAFETY: the main thread lives until this scope ends.
+                unsafe { libc::pthread_kill(main, libc::SIGPROF) };
+                (0..2000).for_each(|_| std::hint::spin_loop());
+            }
+        });
+        let _stop = Stop(&stop);
+        let start = Instant::now();
+        let mut round = 0;
+        while start.elapsed() < WHILE {
+            round += 1;
+            until_jump(round);
+        }
+    });
+    handle(libc::SIGPROF, libc::SIG_IGN, 0);
+    // The replica lock is free: others of this host can store.
+    words().atomic(5).fetch_add(1, SeqCst);
+    plain(6, 7);
+}
+
+#[test]
+fn a_handler_may_leave_by_a_jump() {
+    succeeds("jumping", |bytes| assert!(bytes[100] > 0 && bytes[6] == 7));
+}
+
+/// An interval timer, as profilers use it, in a program with several threads.
+fn profile() {
+    handle(libc::SIGPROF, counting_atomics as *const () as usize, 0);
+    dsm::signals::adopt().unwrap();
+    let every = libc::timeval { tv_sec: 0, tv_usec: 500 };
+    let timer = libc::itimerval { it_interval: every, it_value: every };
+    // SAFETY: a valid timer.
+    assert_eq!(unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, std::ptr::null_mut()) }, 0);
+    std::thread::scope(|scope| {
+        for thread in 0..3usize {
+            scope.spawn(move || {
+                let start = Instant::now();
+                let mut round = 0;
+                while start.elapsed() < WHILE {
+                    round += 1;
+                    words().set(thread, round);
+                    plain(thread + 8, round);
+                    words().range(200 + thread * 16..216 + thread * 16).fill(round);
+                }
+                assert_eq!((words().get(thread), words().get(thread + 8)), (round, round));
+            });
+        }
+    });
+    // SAFETY: all zeros is a timer that is off.
+    let off: libc::itimerval = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid timer.
+    unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const off, std::ptr::null_mut()) };
+    words().set(300, RAN.load(Relaxed));
+}
+
+#[test]
+fn a_profiling_timer_interrupts_all_threads() {
+    succeeds("profile", |bytes| {
+        assert!(bytes[300] > 10);
+        // One may have been on its way when the timer was stopped.
+        assert!(bytes[100] - bytes[300] <= 1 && bytes[102] - bytes[300] <= 1, "{:?}", &bytes[100..103]);
+    });
+}
+
+static INSIDE: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn atomic_inside(_: i32) {
+    words().atomic(100).fetch_add(1, SeqCst);
+    INSIDE.store(true, Relaxed);
+}
+
+/// What must wait, in a handler that nobody adopted: in time it interrupts a store, and the process ends with a word.
+fn dies_unadopted() {
+    handle(libc::SIGUSR1, atomic_inside as *const () as usize, 0);
+    // SAFETY: takes nothing.
+    let main = unsafe { libc::pthread_self() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            loop {
+                // SAFETY: the main thread lives until this scope ends, which it does not.
+                unsafe { libc::pthread_kill(main, libc::SIGUSR1) };
+                (0..500).for_each(|_| std::hint::spin_loop());
+            }
+        });
+        for round in 0.. {
+            words().set(round as usize % 7, round);
+        }
+    });
+}
+
+#[test]
+fn what_has_to_wait_in_a_handler_that_nobody_adopted_ends_the_process_and_frees_the_lock() {
+    if std::env::var_os("DSM_CAPTURE").is_some() {
+        eprintln!("skipped: at the trap door nothing is interrupted");
+        return;
+    }
+    let status = in_child("dies-unadopted", |_| ());
+    assert_eq!(status.signal(), Some(libc::SIGABRT));
+}
+
+// Programs that handle SIGSEGV themselves.
+
+static FAULTS: AtomicUsize = AtomicUsize::new(0);
+/// A page that may not be touched, until the handler has been asked.
+static PAGE: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+fn fault_of(info: Info) -> *mut libc::c_void {
+    // SAFETY: the kernel's siginfo.
+    let info = unsafe { &*info };
+    // SAFETY: of a SIGSEGV.
+    unsafe { info.si_addr() }
+}
+
+/// A fault on `PAGE` is dealt with as a garbage collector would; any other ends the process.
+extern "C" fn own_handler(_: i32, info: Info, _: Context) {
+    let address = fault_of(info);
+    let page = PAGE.load(Relaxed);
+    if page.is_null() || address != page {
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(13) };
+    }
+    FAULTS.fetch_add(1, Relaxed);
+    // SAFETY: our own page.
+    unsafe { libc::mprotect(page, 4096, libc::PROT_READ | libc::PROT_WRITE) };
+}
+
+/// A fault of the program's own.
+fn touch() {
+    // SAFETY: a fresh mapping.
+    let page = unsafe {
+        libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    };
+    PAGE.store(page, Relaxed);
+    let before = FAULTS.load(Relaxed);
+    // SAFETY: faults; the handler makes the page writable.
+    unsafe { page.cast::<u64>().write_volatile(5) };
+    // SAFETY: mapped now.
+    assert_eq!((unsafe { page.cast::<u64>().read_volatile() }, FAULTS.load(Relaxed)), (5, before + 1));
+}
+
+fn both_work() {
+    for round in 0..20 {
+        plain(3, round);
+        touch();
+        words().set(4, round);
+        // SAFETY: within the array; traps.
+        unsafe { AtomicU64::from_ptr(words().as_ptr().wrapping_add(5)) }.fetch_add(1, Strict);
+    }
+    assert_eq!((words().get(3), words().get(4)), (19, 19));
+}
+
+fn own_handler_before() {
+    both_work();
+}
+
+fn own_handler_after() {
+    for flags in [libc::SA_SIGINFO, libc::SA_SIGINFO | libc::SA_NODEFER, libc::SA_SIGINFO | libc::SA_ONSTACK] {
+        handle(libc::SIGSEGV, own_handler as *const () as usize, flags);
+        dsm::signals::adopt().unwrap();
+        both_work();
+        // Noticed by itself when something is opened.
+        handle(libc::SIGSEGV, own_handler as *const () as usize, flags);
+        SESSION.get().unwrap().open::<u64>("another").unwrap();
+        both_work();
+    }
+}
+
+#[test]
+fn a_program_with_a_handler_of_its_own_before_or_after_joining() {
+    for name in ["own-handler-before", "own-handler-after"] {
+        succeeds(name, |bytes| assert_eq!(bytes[3], 19));
+    }
+}
+
+extern "C" fn asks_dsm(_: i32, info: Info, context: Context) {
+    // SAFETY: this is a handler of SIGSEGV.
+    if !unsafe { dsm::signals::handle_fault(info.cast(), context) } {
+        own_handler(0, info, context);
+    }
+}
+
+fn passes_on() {
+    handle(libc::SIGSEGV, asks_dsm as *const () as usize, libc::SA_SIGINFO | libc::SA_ONSTACK);
+    both_work();
+    words().set(300, 1);
+}
+
+static BEFORE: AtomicUsize = AtomicUsize::new(0);
+
+/// Deals with its own page, and passes on what is not its own to whoever was there before: to the library.
+extern "C" fn chained(signal: i32, info: Info, context: Context) {
+    if fault_of(info) == PAGE.load(Relaxed) {
+        return own_handler(signal, info, context);
+    }
+    // SAFETY: what `sigaction` returned, installed with SA_SIGINFO.
+    let before: extern "C" fn(i32, Info, Context) = unsafe { std::mem::transmute(BEFORE.load(Relaxed)) };
+    before(signal, info, context);
+}
+
+fn chains() {
+    // SAFETY: all zeros is a valid `sigaction`.
+    let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: only asks.
+    unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), &raw mut before) };
+    BEFORE.store(before.sa_sigaction, Relaxed);
+    handle(libc::SIGSEGV, chained as *const () as usize, libc::SA_SIGINFO);
+    // In front of ours.
+    both_work();
+    // Behind ours, to which it passes on what is not its own.
+    dsm::signals::adopt().unwrap();
+    both_work();
+    words().set(300, 1);
+    // A fault that is nobody's goes around, and ends at the handler that was there at first: Rust's, which gives up.
+    PAGE.store(std::ptr::null_mut(), Relaxed);
+    // SAFETY: it is not: this raises the fault that the test is about.
+    unsafe { std::arch::asm!("mov {t}, [{p}]", p = in(reg) 64usize, t = out(reg) _) };
+}
+
+#[test]
+fn a_handler_that_asks_and_one_that_chains() {
+    succeeds("passes-on", |bytes| assert_eq!((bytes[3], bytes[300]), (19, 1)));
+    let status = in_child("chains", |bytes| assert_eq!((bytes[3], bytes[300]), (19, 1)));
+    assert_eq!(status.signal(), Some(libc::SIGSEGV));
+}
+
+static WHICH: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn first(_: i32) {
+    WHICH.store(1, Relaxed);
+}
+
+extern "C" fn second(_: i32) {
+    WHICH.store(2, Relaxed);
+}
+
+/// What `sigaction` returned, put back, is the handler that it was.
+fn put_back() {
+    let raised = || {
+        WHICH.store(0, Relaxed);
+        // SAFETY: a handler is installed.
+        unsafe { libc::raise(libc::SIGUSR1) };
+        WHICH.load(Relaxed)
+    };
+    handle(libc::SIGUSR1, first as *const () as usize, 0);
+    dsm::signals::adopt().unwrap();
+    assert_eq!(raised(), 1);
+    // SAFETY: all zeros is a valid `sigaction`.
+    let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: only asks.
+    unsafe { libc::sigaction(libc::SIGUSR1, std::ptr::null(), &raw mut before) };
+    handle(libc::SIGUSR1, second as *const () as usize, 0);
+    dsm::signals::adopt().unwrap();
+    assert_eq!(raised(), 2);
+    // SAFETY: what was there.
+    unsafe { libc::sigaction(libc::SIGUSR1, &raw const before, std::ptr::null_mut()) };
+    dsm::signals::adopt().unwrap();
+    assert_eq!(raised(), 1);
+    // Adopting again and again takes no more places.
+    for round in 0..300 {
+        let handler = [first as *const () as usize, second as *const () as usize][round % 2];
+        handle(libc::SIGUSR1, handler, 0);
+        dsm::signals::adopt().unwrap();
+        assert_eq!(raised(), round % 2 + 1);
+    }
+}
+
+#[test]
+fn handlers_can_be_exchanged_and_put_back() {
+    succeeds("put-back", |_| ());
+}
+
+// Blocked SIGSEGV.
+
+fn block_all() {
+    // SAFETY: all zeros is a valid set.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a set of ours.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: a valid set.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+}
+
+fn blocked() {
+    block_all();
+    words().set(300, 1);
+    plain(301, 1);
+}
+
+fn unblocked() {
+    block_all();
+    dsm::signals::adopt().unwrap();
+    plain(300, 1);
+    // In a thread that inherits what its maker blocks.
+    std::thread::spawn(|| plain(301, 1)).join().unwrap();
+}
+
+#[test]
+fn a_thread_that_blocks_sigsegv() {
+    let status = in_child("blocked", |bytes| assert_eq!(bytes[301], 0));
+    assert_eq!(status.signal(), Some(libc::SIGSEGV));
+    succeeds("unblocked", |bytes| assert_eq!(bytes[300..302], [1, 1]));
+}
+
+// Stacks.
+
+#[expect(unconditional_recursion, reason = "it is about that")]
+fn overflow(frame: &mut [u64; 4096]) {
+    plain(300, 1);
+    let mut deeper = *frame;
+    deeper[0] += 1;
+    overflow(std::hint::black_box(&mut deeper));
+    std::hint::black_box(&mut deeper);
+}
+
+#[test]
+fn rust_still_reports_an_overflowed_stack() {
+    for part in ["overflow", "overflow-in-thread"] {
+        let cluster = Cluster::new();
+        let a = cluster.join(0, "signals");
+        let words = a.array::<u64>("w", 512).unwrap();
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["child", "--exact", "--nocapture", "--test-threads=1"])
+            .env("DSM_TEST_ROLE", "child")
+            .env("PART", part)
+            .env("DSM_RUNTIME_DIR", cluster.dir(0))
+            .env("DSM_DAEMON", cluster.daemon())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("has overflowed its stack"), "{part}: {said}");
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+        assert_eq!(words.get(300), 1);
+        drop(a);
+    }
+}
+
+/// Traps on alternate stacks of the program's own, no larger than they must be, and on none.
+fn own_stack(joined: bool) {
+    // SAFETY: asks for a number.
+    let least = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) }.max(2048) as usize;
+    let set = move || {
+        let memory = vec![0u8; least + 2048].leak();
+        let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: memory.len() };
+        // SAFETY: memory that is never freed.
+        assert_eq!(unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) }, 0);
+    };
+    let none = || {
+        let stack = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+        // SAFETY: no memory.
+        assert_eq!(unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) }, 0);
+    };
+    let store = || {
+        for round in 0..50 {
+            plain(300, round);
+            // SAFETY: within the array; traps, and is carried out displaced.
+            unsafe { AtomicU64::from_ptr(words().as_ptr().wrapping_add(301)) }.fetch_add(1, Strict);
+        }
+    };
+    static GO: AtomicBool = AtomicBool::new(false);
+    static DONE: AtomicUsize = AtomicUsize::new(0);
+    if !joined {
+        set();
+        // Threads that are there before the session is joined, with a stack of their own and without.
+        for thread in 0..2 {
+            std::thread::spawn(move || {
+                if thread == 0 {
+                    set()
+                } else {
+                    none()
+                }
+                while !GO.load(Strict) {
+                    std::thread::yield_now();
+                }
+                store();
+                DONE.fetch_add(1, Strict);
+            });
+        }
+        return;
+    }
+    store();
+    none();
+    store();
+    set();
+    store();
+    std::thread::spawn(move || {
+        set();
+        store();
+        none();
+        store();
+    })
+    .join()
+    .unwrap();
+    GO.store(true, Strict);
+    eventually("the threads have stored", || DONE.load(Strict) == 2);
+}
+
+#[test]
+fn alternate_stacks_of_the_programs_own() {
+    succeeds("own-stack", |bytes| assert_eq!(bytes[300..302], [49, 7 * 50]));
+}
