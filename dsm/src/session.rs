@@ -107,7 +107,7 @@ impl Builder {
             });
             match asked {
                 Ok(answered) => break answered,
-                Err(Error::System { source, .. }) if tries < 5 && retryable(&source) => {}
+                Err(Error::System { source, .. }) if tries < 5 && (retryable(&source) || absent(&source)) => {}
                 Err(error) => return Err(error),
             }
         };

@@ -80,8 +80,10 @@ fn in_child(name: &str, check: impl FnOnce(&[u64])) -> std::process::ExitStatus 
 
 #[track_caller]
 fn succeeds(name: &str, check: impl FnOnce(&[u64])) {
-    let status = in_child(name, check);
+    let mut bytes = Vec::new();
+    let status = in_child(name, |found| bytes = found.to_vec());
     assert!(status.success(), "{name}: {status}");
+    check(&bytes);
 }
 
 #[test]
@@ -130,52 +132,67 @@ static RAN: AtomicU64 = AtomicU64::new(0);
 
 /// Reads, and stores what it read and one more: any store that the handler does not see is a count that is lost.
 extern "C" fn counting(_: i32, _: Info, _: Context) {
+    begin();
     let words = words();
     for at in 100..103 {
         words.set(at, words.get(at) + 1);
     }
     // A line, so that more than a word is stored.
     words.range(104..112).copy_from_slice(&[words.get(100); 8]);
-    RAN.fetch_add(1, Relaxed);
+    end();
 }
 
 /// As before, by instructions that trap; the last of them reads and writes.
 extern "C" fn counting_plain(_: i32) {
+    begin();
     plain(100, words().get(100) + 1);
     plain(101, words().get(101) + 1);
     // SAFETY: within the array; traps.
     unsafe {
         std::arch::asm!("add qword ptr [{to}], 1", to = in(reg) words().as_ptr().wrapping_add(102), options(nostack));
     }
-    RAN.fetch_add(1, Relaxed);
+    end();
 }
 
 /// With SA_NODEFER: how deep handlers may interrupt each other.
 const DEPTH: usize = 3;
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
+static BEGUN: AtomicU64 = AtomicU64::new(0);
 
-extern "C" fn counting_atomics(_: i32) {
+fn begin() {
     RUNNING.fetch_add(1, Relaxed);
-    words().atomic(100).fetch_add(1, SeqCst);
-    // SAFETY: within the array; traps.
-    unsafe { AtomicU64::from_ptr(words().as_ptr().wrapping_add(101)) }.fetch_add(1, Strict);
-    words().atomic(102).fetch_add(1, SeqCst);
+    BEGUN.fetch_add(1, Relaxed);
+}
+
+fn end() {
     RAN.fetch_add(1, Relaxed);
     RUNNING.fetch_sub(1, Relaxed);
 }
 
+extern "C" fn counting_atomics(_: i32) {
+    begin();
+    words().atomic(100).fetch_add(1, SeqCst);
+    // SAFETY: within the array; traps.
+    unsafe { AtomicU64::from_ptr(words().as_ptr().wrapping_add(101)) }.fetch_add(1, Strict);
+    words().atomic(102).fetch_add(1, SeqCst);
+    end();
+}
+
 extern "C" fn posting(_: i32) {
+    begin();
     SEMAPHORE.get().unwrap().post(1).unwrap();
     for at in 100..103 {
         words().set(at, words().get(at) + 1);
     }
-    RAN.fetch_add(1, Relaxed);
+    end();
 }
 
 extern "C" fn storing(_: i32) {
-    words().set(100, RAN.fetch_add(1, Relaxed) + 1);
+    begin();
+    words().set(100, RAN.load(Relaxed) + 1);
     plain(101, 1);
     words().set(102, 1);
+    end();
 }
 
 /// The main thread does everything there is, while another one interrupts it as fast as it can.
@@ -200,15 +217,20 @@ fn hammered(handler: usize, flags: i32, adopt: bool) {
     let own = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Relaxed) {
-                // Interrupting without end would end the stack.
-                if RUNNING.load(Relaxed) >= DEPTH {
-                    continue;
-                }
+                let before = BEGUN.load(Relaxed);
                 for signal in [libc::SIGUSR1, libc::SIGUSR2] {
                     // SAFETY: the main thread lives until this scope ends.
                     unsafe { libc::pthread_kill(main, signal) };
                 }
-                for _ in 0..RAN.load(Relaxed) % 200 {
+                // Handlers that interrupt each other without end would end the stack: each must have begun, so that it
+                // is counted, before more come.
+                let start = Instant::now();
+                while start.elapsed() < std::time::Duration::from_micros(200)
+                    && (BEGUN.load(Relaxed) == before || RUNNING.load(Relaxed) >= DEPTH)
+                {
+                    std::hint::spin_loop();
+                }
+                for _ in 0..before % 200 {
                     std::hint::spin_loop();
                 }
             }
@@ -295,7 +317,9 @@ unsafe extern "C" {
 static JUMP: AtomicPtr<u64> = AtomicPtr::new(std::ptr::null_mut());
 
 extern "C" fn jump(_: i32) {
+    RUNNING.fetch_add(1, Relaxed);
     words().set(100, words().get(100) + 1);
+    RUNNING.fetch_sub(1, Relaxed);
     let to = JUMP.swap(std::ptr::null_mut(), Strict);
     if !to.is_null() {
         // SAFETY: set right before by the thread that is interrupted, in a frame that has not returned.
@@ -310,6 +334,8 @@ fn until_jump(round: u64) {
     let buffer = buffer.as_mut_ptr();
     // SAFETY: the buffer is larger than libc's, and this frame lives until the jump or until JUMP is cleared.
     if unsafe { sigsetjmp(buffer, 1) } == 0 {
+        // Handlers that were jumped over have not said that they ended.
+        RUNNING.store(0, Relaxed);
         JUMP.store(buffer, Strict);
         for at in 0..200 {
             words().set(at % 7, round);
@@ -328,8 +354,10 @@ fn jumping() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Relaxed) {
-                // SAFETY: the main thread lives until this scope ends.
-                unsafe { libc::pthread_kill(main, libc::SIGPROF) };
+                if RUNNING.load(Relaxed) < DEPTH {
+                    // SAFETY: the main thread lives until this scope ends.
+                    unsafe { libc::pthread_kill(main, libc::SIGPROF) };
+                }
                 (0..2000).for_each(|_| std::hint::spin_loop());
             }
         });
@@ -365,7 +393,9 @@ fn profile() {
             scope.spawn(move || {
                 let start = Instant::now();
                 let mut round = 0;
-                while start.elapsed() < WHILE {
+                // The timer counts this process's time, in ticks of the kernel's.
+                while start.elapsed() < WHILE || RAN.load(Relaxed) < 20 {
+                    assert!(start.elapsed() < PATIENCE);
                     round += 1;
                     words().set(thread, round);
                     plain(thread + 8, round);

@@ -1,0 +1,246 @@
+//! `fork` in programs with threads, `fork` in children, `fork` and `exec`: a child is a process of its own, and
+//! nothing that another thread of its parent was doing at that moment can keep it from storing.
+
+mod common;
+
+use common::{Cluster, PATIENCE, eventually, join_by_environment, role};
+use dsm::prelude::*;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Runs `action` in a child, which then ends at once; returns its number.
+fn fork(action: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: the child runs `action` and ends without returning to the test harness.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        // A child that hangs is found out by its parent, and ends with it.
+        // SAFETY: asks to be killed with the parent.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(action));
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(i32::from(result.is_err())) };
+    }
+    child
+}
+
+/// Waits for a child; one that hangs is killed, and fails the test.
+#[track_caller]
+fn wait(child: libc::pid_t) -> i32 {
+    let start = Instant::now();
+    loop {
+        let mut status = 0;
+        // SAFETY: asks after our child.
+        let ended = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
+        if ended == child {
+            return status;
+        }
+        if start.elapsed() > PATIENCE {
+            // SAFETY: our child.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            panic!("a child hangs");
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// All that a process does: both doors, atomics, holes, opening.
+fn everything(session: &Session, words: Slice<'_, u64>, number: usize) {
+    let at = 16 + number % 32 * 4;
+    words.set(at, number as u64);
+    // SAFETY: within the array; traps.
+    unsafe { words.as_ptr().wrapping_add(at + 1).write_volatile(number as u64) };
+    words.atomic(0).fetch_add(1, SeqCst);
+    // SAFETY: within the array; traps.
+    unsafe { AtomicU64::from_ptr(words.as_ptr().wrapping_add(1)) }.fetch_add(1, Relaxed);
+    let mut hole = words.range(at + 2..at + 4).hole().unwrap();
+    hole.iter_mut().for_each(|word| *word += 1);
+    hole.fill().unwrap();
+    let other = session.open::<u64>(&format!("other-{}", number % 8)).unwrap();
+    other.set(number as u64);
+    let lock = session.semaphore("lock", 1).unwrap();
+    let _guard = lock.lock_timeout(PATIENCE).unwrap();
+    words.set(2, words.get(2) + 1);
+}
+
+#[test]
+fn children_of_a_program_whose_threads_do_everything_meanwhile() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "fork"), cluster.join(1, "fork"));
+    let (here, there) = (a.array::<u64>("w", 2048).unwrap(), b.array::<u64>("w", 2048).unwrap());
+    let stop = AtomicBool::new(false);
+    let forks = 25;
+    std::thread::scope(|scope| {
+        for thread in 0..3usize {
+            let (a, stop, cluster) = (&a, &stop, &cluster);
+            scope.spawn(move || {
+                let mut round = 0;
+                while !stop.load(Relaxed) {
+                    round += 1;
+                    // A page of its own, for the raw hole.
+                    let at = 512 + thread * 512;
+                    here.set(at, round);
+                    // SAFETY: within the array; traps.
+                    unsafe { here.as_ptr().wrapping_add(at + 1).write_volatile(round) };
+                    let mut hole = here.range(at + 8..at + 100).hole().unwrap();
+                    hole.iter_mut().for_each(|word| *word = round);
+                    hole.fill().unwrap();
+                    drop(a.raw_hole(here.range(at + 2..at + 3).as_ptr().cast(), 8));
+                    // The connection to the arbiter, and the list of segments.
+                    a.open::<u64>("opened-all-the-time").unwrap().set(round);
+                    if round % 16 == 0 {
+                        drop(cluster.join(0, &format!("passing-{thread}")));
+                    }
+                }
+            });
+        }
+        let children: Vec<_> = (0..forks)
+            .map(|number| {
+                let child = fork(|| {
+                    everything(&a, here, number);
+                    // A child of the child, which has threads of nobody but its own.
+                    let grandchild = fork(|| everything(&a, here, number + 100));
+                    assert_eq!(wait(grandchild), 0);
+                    everything(&a, here, number + 200);
+                });
+                std::thread::sleep(Duration::from_millis(2));
+                child
+            })
+            .collect();
+        let statuses: Vec<i32> = children.into_iter().map(wait).collect();
+        stop.store(true, Relaxed);
+        assert!(statuses.iter().all(|status| *status == 0), "{statuses:?}");
+    });
+    let expected = 3 * forks as u64;
+    assert_eq!(here.atomic(0).fetch_add(0, SeqCst), expected);
+    assert_eq!(there.atomic(1).fetch_add(0, SeqCst), expected);
+    let lock = b.semaphore("lock", 1).unwrap();
+    let guard = lock.lock_timeout(PATIENCE).unwrap();
+    assert_eq!(there.get(2), expected);
+    drop(guard);
+    here.set(3, 1);
+    eventually("the last store arrives", || there.get(3) == 1);
+    assert!(here.to_vec() == there.to_vec());
+    drop((a, b));
+}
+
+#[test]
+fn a_child_that_execs_and_one_that_only_exits() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "exec"), cluster.join(1, "exec"));
+    let (here, there) = (a.array::<u64>("w", 256).unwrap(), b.array::<u64>("w", 256).unwrap());
+    let stop = AtomicBool::new(false);
+    let before = common::descriptors(std::process::id() as i32);
+    std::thread::scope(|scope| {
+        for thread in 0..2usize {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut round = 0;
+                while !stop.load(Relaxed) {
+                    round += 1;
+                    here.set(thread, round);
+                    // SAFETY: within the array; traps.
+                    unsafe { here.as_ptr().wrapping_add(thread + 8).write_volatile(round) };
+                }
+            });
+        }
+        for round in 0..20 {
+            // As std makes processes: vfork or posix_spawn, and, with a hook, fork and exec.
+            assert!(Command::new("/bin/true").status().unwrap().success());
+            let mut hooked = Command::new("/bin/true");
+            let to = here.as_ptr() as usize + 20 * 8;
+            let hook = move || {
+                // SAFETY: within the array, which is mapped in the child as in its parent; traps.
+                unsafe { (to as *mut u64).write_volatile(round + 1) };
+                Ok(())
+            };
+            // SAFETY: the hook stores once, in what is by then a process of its own.
+            unsafe { std::os::unix::process::CommandExt::pre_exec(&mut hooked, hook) };
+            assert!(hooked.status().unwrap().success());
+            assert_eq!(here.get(20), round + 1);
+            assert_eq!(wait(fork(|| ())), 0);
+            // Killed in the middle of whatever it does.
+            let child = fork(|| {
+                for round in 0.. {
+                    here.set(24 + round as usize % 8, round);
+                }
+            });
+            std::thread::sleep(Duration::from_micros(500 * round));
+            // SAFETY: our child.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            assert_eq!(wait(child) & 0x7f, libc::SIGKILL);
+        }
+        stop.store(true, Relaxed);
+    });
+    assert!(common::descriptors(std::process::id() as i32) <= before + 4);
+    here.set(40, 1);
+    eventually("the last store arrives", || there.get(40) == 1);
+    assert!(here.to_vec() == there.to_vec());
+    // The processes that came and went are gone.
+    eventually("one process is left on the host", || a.status().unwrap().processes.len() == 1);
+    drop((a, b));
+}
+
+#[test]
+fn fork_in_a_handler_that_interrupted_a_store() {
+    let cluster = Cluster::new();
+    let a = cluster.join(0, "torn");
+    let words = a.array::<u64>("w", 256).unwrap();
+    cluster.spawn(0, "forks_in_a_handler", &[]).succeeds();
+    words.atomic(0).fetch_add(1, SeqCst);
+    assert!(words.get(1) > 0);
+    drop(a);
+}
+
+static FORKED: AtomicU64 = AtomicU64::new(0);
+
+/// The child execs at once, as such handlers do (crash reporters).
+extern "C" fn forking(_: i32) {
+    // SAFETY: the child ends at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our child.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    FORKED.fetch_add(u64::from(status == 0), Relaxed);
+}
+
+#[test]
+fn forks_in_a_handler() {
+    if !role("forks_in_a_handler") {
+        return;
+    }
+    let session = join_by_environment("torn");
+    let words = session.array::<u64>("w", 256).unwrap();
+    for adopted in [false, true] {
+        // SAFETY: installs a handler.
+        unsafe { libc::signal(libc::SIGUSR1, forking as *const () as usize) };
+        if adopted {
+            dsm::signals::adopt().unwrap();
+        }
+        FORKED.store(0, Relaxed);
+        // SAFETY: takes nothing.
+        let main = unsafe { libc::pthread_self() };
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    // SAFETY: the main thread lives until this scope ends.
+                    unsafe { libc::pthread_kill(main, libc::SIGUSR1) };
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            });
+            let (start, mut round) = (Instant::now(), 0);
+            while FORKED.load(Relaxed) < 30 && start.elapsed() < PATIENCE {
+                round += 1;
+                (0..100).for_each(|at| words.set(at % 7 + 1, round));
+            }
+            stop.store(true, Relaxed);
+        });
+        assert!(FORKED.load(Relaxed) >= 30, "{}", FORKED.load(Relaxed));
+    }
+}
