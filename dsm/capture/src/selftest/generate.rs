@@ -135,7 +135,8 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
     if let Some(shape) = aim.shape {
         // One register cannot be both.
         let bits = moves_by_bits(&instruction).then(|| instruction.op1_register().full_register());
-        if bits.is_some_and(|bits| bits == shape.base.full_register()) {
+        let alone = if shape.base == Register::None { shape.index } else { shape.base };
+        if bits.is_some_and(|bits| bits == alone.full_register()) {
             return None;
         }
         address(&mut instruction, &mut registers, shape, wanted, rng)?;
