@@ -2,7 +2,7 @@
 //! a region, from the same registers. Whatever a program could observe must be equal.
 //!
 //! It covers every instruction that iced knows, that writes memory, and that the processor has. The region is one of
-//! two kinds. [`run`] has one of its own, and tells the engine directly of its faults. [`run_on`] takes a [`Stage`]
+//! two kinds. [`run`] has one of its own, and tells the engine directly of its faults. [`Ready::run_on`] takes a [`Stage`]
 //! from outside, whose region is captured by somebody else's handler; what arrives elsewhere is then compared, too.
 //!
 //! Every case has a number. Its instruction and registers come from the seed and the number alone, and what it finds
