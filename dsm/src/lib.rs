@@ -52,6 +52,17 @@
 //! the documentation of the crate `dsm-capture` lists them. Where the processor would raise an alignment check (a
 //! program that sets the flag AC), the store is carried out instead.
 //!
+//! A process that is killed in the middle of a store leaves all of it, on all hosts, or nothing; its host's other
+//! processes go on within milliseconds. One that is stopped there (SIGSTOP, a debugger) stalls the stores of its host
+//! until it continues or is killed.
+//!
+//! # Threads, `fork`, signals
+//!
+//! Handles can be used by any number of threads. The child of a `fork` is a process of its own, which joins the session
+//! before `fork` returns in it; guards stay its parent's, and a raw hole that another thread of the parent had open is
+//! never filled there. Between `vfork` and `exec` nothing may be stored to shared memory. For signal handlers, alternate
+//! stacks, and programs that handle SIGSEGV themselves see [`signals`].
+//!
 //! # System calls
 //!
 //! The kernel cannot be trapped: `read(2)`, `recv(2)`, `getrandom(2)` and all else that stores to shared memory on
