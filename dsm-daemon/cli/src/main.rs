@@ -9,6 +9,7 @@ mod doctor;
 mod down;
 mod failure;
 mod find;
+mod litmus;
 mod ls;
 mod roles;
 mod run;

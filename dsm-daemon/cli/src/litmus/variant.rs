@@ -1,0 +1,282 @@
+//! Variants of a test: how its stores are made, what stands between its accesses, and which threads share a host.
+
+use super::program::{Function, Loc, Op, Program, Thread};
+use super::tests::{TESTS, Test};
+
+/// How stores are made. Loads are plain loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Plain stores through a pointer: the trap door. Locked instructions: `std::sync::atomic`.
+    Plain,
+    /// Typed accessors: the direct door.
+    Accessor,
+    /// `std::sync::atomic` in shared memory: every store a locked instruction, which traps.
+    Atomic,
+    /// Every store a `swap` of the typed atomic.
+    Swap,
+    /// Every store a hole of its own.
+    Hole,
+    /// Stores that follow each other, in one hole.
+    Batch,
+}
+
+/// What stands between two accesses of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// Nothing.
+    Nothing,
+    /// `Session::fence`.
+    Fence,
+    /// A locked instruction on a word that only this thread uses.
+    Locked,
+}
+
+/// A test in one of its variants, and how often it is to run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its number among all that are to run.
+    pub number: usize,
+    /// The test.
+    pub test: &'static Test,
+    /// How stores are made.
+    pub door: Door,
+    /// What stands between accesses.
+    pub between: Between,
+    /// The host of each thread.
+    pub hosts: &'static [u8],
+    /// How many instances are run.
+    pub runs: u64,
+}
+
+/// Doors with what may stand between the accesses, and how much of the runs each gets: about the inverse of what an
+/// access costs.
+const STORES: &[(Door, Between, u64)] = &[
+    (Door::Accessor, Between::Nothing, 60),
+    (Door::Plain, Between::Nothing, 60),
+    (Door::Hole, Between::Nothing, 12),
+    (Door::Batch, Between::Nothing, 12),
+    (Door::Atomic, Between::Nothing, 3),
+    (Door::Swap, Between::Nothing, 3),
+    (Door::Accessor, Between::Fence, 2),
+    (Door::Plain, Between::Fence, 2),
+    (Door::Hole, Between::Fence, 2),
+    (Door::Accessor, Between::Locked, 2),
+    (Door::Plain, Between::Locked, 2),
+];
+
+/// Which threads run on which hosts; the first is the one with every thread on a host of its own.
+fn placements(threads: usize) -> &'static [&'static [u8]] {
+    match threads {
+        2 => &[&[0, 1], &[0, 0]],
+        3 => &[&[0, 1, 2], &[0, 0, 1], &[0, 1, 0], &[0, 1, 1]],
+        _ => &[&[0, 1, 2, 3], &[0, 1, 0, 1], &[0, 1, 1, 0], &[0, 0, 1, 2]],
+    }
+}
+
+/// The jobs for these selections (`TEST`, `TEST/VARIANT`, `TEST/VARIANT/HOSTS`; none: all), with `runs` for each test.
+///
+/// # Errors
+/// The first selection that selects nothing.
+pub fn plan(selected: &[String], runs: u64) -> Result<Vec<Job>, String> {
+    let all: Vec<Job> = TESTS.iter().flat_map(variants).collect();
+    let wanted = |job: &Job| {
+        let name = job.name().to_ascii_lowercase();
+        let parts: Vec<&str> = name.split('/').collect();
+        selected.is_empty()
+            || selected.iter().any(|selection| {
+                let selection = selection.to_ascii_lowercase();
+                let selection: Vec<&str> = selection.split('/').collect();
+                parts.starts_with(&selection)
+            })
+    };
+    for selection in selected {
+        let alone = std::slice::from_ref(selection);
+        if plan_contains(&all, alone) {
+            continue;
+        }
+        return Err(selection.clone());
+    }
+    let mut jobs: Vec<Job> = all.into_iter().filter(wanted).collect();
+    for test in TESTS {
+        let of_test = || jobs.iter().filter(|job| job.test.name == test.name);
+        let shares: u64 = of_test().map(Job::share).sum();
+        for job in jobs.iter_mut().filter(|job| job.test.name == test.name) {
+            job.runs = (runs * job.share()).div_ceil(shares).max(1);
+        }
+    }
+    // Those of as many hosts together, so that the hosts are started once for them.
+    jobs.sort_by_key(|job| job.cluster());
+    jobs.iter_mut().enumerate().for_each(|(number, job)| job.number = number);
+    Ok(jobs)
+}
+
+fn plan_contains(all: &[Job], selection: &[String]) -> bool {
+    all.iter().any(|job| {
+        let name = job.name().to_ascii_lowercase();
+        let parts: Vec<&str> = name.split('/').collect();
+        selection.iter().any(|selection| {
+            let selection = selection.to_ascii_lowercase();
+            parts.starts_with(&selection.split('/').collect::<Vec<_>>())
+        })
+    })
+}
+
+fn variants(test: &'static Test) -> Vec<Job> {
+    let (threads, _) = test.ops();
+    let store = |op: &Op| matches!(op, Op::Store(..));
+    let stores = threads.iter().flatten().any(store);
+    let runs_of_stores = threads.iter().any(|ops| ops.windows(2).any(|pair| pair.iter().all(store)));
+    let fits = |door: Door| match door {
+        Door::Plain | Door::Accessor => true,
+        Door::Atomic | Door::Swap => stores,
+        // A hole is over whole words.
+        Door::Hole => stores && test.grain == 1,
+        Door::Batch => runs_of_stores && test.grain == 1,
+    };
+    let mut jobs = Vec::new();
+    for hosts in placements(test.threads.len()) {
+        for (door, between, _) in STORES.iter().filter(|(door, ..)| fits(*door)) {
+            jobs.push(Job { number: 0, test, door: *door, between: *between, hosts, runs: 0 });
+        }
+    }
+    jobs
+}
+
+impl Job {
+    /// `TEST/VARIANT/HOSTS`.
+    pub fn name(&self) -> String {
+        format!("{}/{}/{}", self.test.name, self.variant(), self.placement())
+    }
+
+    /// How stores are made, and what stands between the accesses.
+    pub fn variant(&self) -> String {
+        let door = match self.door {
+            Door::Plain => "plain",
+            Door::Accessor => "accessor",
+            Door::Atomic => "atomic",
+            Door::Swap => "swap",
+            Door::Hole => "hole",
+            Door::Batch => "batch",
+        };
+        let between = match self.between {
+            Between::Nothing => "",
+            Between::Fence => "+fence",
+            Between::Locked => "+locked",
+        };
+        format!("{door}{between}")
+    }
+
+    /// The host of each thread: `0,1`.
+    pub fn placement(&self) -> String {
+        self.hosts.iter().map(u8::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// Hosts that have to be there. Never one alone: what is to be seen is seen across hosts.
+    pub fn cluster(&self) -> usize {
+        self.program().hosts().max(2)
+    }
+
+    /// Is every thread on a host of its own?
+    pub fn apart(&self) -> bool {
+        self.hosts == placements(self.hosts.len())[0]
+    }
+
+    fn share(&self) -> u64 {
+        let found = STORES.iter().find(|(door, between, _)| (*door, *between) == (self.door, self.between));
+        let share = found.map_or(1, |(_, _, share)| *share);
+        if self.apart() { share * 4 } else { share }
+    }
+
+    /// The test in this variant.
+    pub fn program(&self) -> Program {
+        let (threads, registers) = self.test.ops();
+        let grain = self.test.grain;
+        let mut cells = self.test.cells();
+        let mut programs = Vec::new();
+        for (ops, host) in threads.into_iter().zip(self.hosts) {
+            let mut ops = self.stores(ops);
+            if self.between != Between::Nothing {
+                let own = Loc { start: cells, len: grain };
+                let op = match self.between {
+                    Between::Locked => Op::Rmw(own, Function::Add, 1, None),
+                    _ => Op::Fence,
+                };
+                if self.between == Between::Locked && ops.len() > 1 {
+                    cells += grain;
+                }
+                ops = ops.into_iter().flat_map(|access| [op.clone(), access]).skip(1).collect();
+            }
+            programs.push(Thread { host: *host, ops });
+        }
+        Program { threads: programs, registers, finals: self.test.finals.to_vec(), grain, cells }
+    }
+
+    /// With the stores made as this variant makes them.
+    fn stores(&self, ops: Vec<Op>) -> Vec<Op> {
+        let mut made: Vec<Op> = Vec::new();
+        for op in ops {
+            match (op, self.door, made.last_mut()) {
+                (Op::Store(at, value), Door::Atomic | Door::Swap, _) => {
+                    made.push(Op::Rmw(at, Function::Swap, value, None));
+                }
+                (Op::Store(at, value), Door::Batch, Some(Op::Fill(stores))) => {
+                    // The later of two stores to the same place is what the hole comes to.
+                    stores.retain(|(other, _)| *other != at);
+                    stores.push((at, value));
+                }
+                (Op::Store(at, value), Door::Hole | Door::Batch, _) => made.push(Op::Fill(vec![(at, value)])),
+                (op, ..) => made.push(op),
+            }
+        }
+        made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_test_gets_its_runs_in_all_its_variants() {
+        let jobs = plan(&[], 100_000).unwrap();
+        for test in TESTS {
+            let of_test = || jobs.iter().filter(|job| job.test.name == test.name);
+            assert!(of_test().map(|job| job.runs).sum::<u64>() >= 100_000, "{}", test.name);
+            let variants: std::collections::BTreeSet<_> = of_test().map(Job::variant).collect();
+            let stores = test.grain == 1 && test.name != "CAS";
+            for name in ["plain", "accessor", "plain+fence", "plain+locked", "accessor+fence", "accessor+locked"] {
+                assert!(variants.contains(name), "{} lacks {name}", test.name);
+            }
+            for name in ["atomic", "swap", "hole", "hole+fence"] {
+                assert!(!stores || variants.contains(name), "{} lacks {name}", test.name);
+            }
+            assert!(of_test().any(|job| !job.apart()) && of_test().any(Job::apart), "{}", test.name);
+        }
+        assert!(jobs.is_sorted_by_key(Job::cluster) && jobs.iter().all(|job| (2..=4).contains(&job.cluster())));
+    }
+
+    #[test]
+    fn tests_are_selected_by_what_their_names_begin_with() {
+        let names = |selected: &str| -> Vec<String> {
+            plan(&[selected.to_owned()], 1000).unwrap().iter().map(Job::name).collect()
+        };
+        assert_eq!(names("SB/Plain"), ["SB/plain/0,1", "SB/plain/0,0"]);
+        assert_eq!(names("sb/plain+fence/0,1"), ["SB/plain+fence/0,1"]);
+        assert!(names("SB").iter().all(|name| name.starts_with("SB/")), "not SB+rfi");
+        assert_eq!(plan(&["SB".into(), "SB/no".into()], 1000).unwrap_err(), "SB/no");
+    }
+
+    #[test]
+    fn stores_are_made_as_the_variant_says() {
+        let ops = |name: &str| plan(&[name.to_owned()], 1).unwrap()[0].program().threads[0].ops.clone();
+        let (x, y) = (Loc::cell(0), Loc::cell(1));
+        assert_eq!(ops("MP/plain"), [Op::Store(x, 1), Op::Store(y, 1)]);
+        assert_eq!(ops("MP/hole"), [Op::Fill(vec![(x, 1)]), Op::Fill(vec![(y, 1)])]);
+        assert_eq!(ops("MP/batch"), [Op::Fill(vec![(x, 1), (y, 1)])]);
+        assert_eq!(ops("CoWW/batch"), [Op::Fill(vec![(x, 2)])]);
+        assert_eq!(ops("MP/plain+fence"), [Op::Store(x, 1), Op::Fence, Op::Store(y, 1)]);
+        let locked = Op::Rmw(Loc::cell(2), Function::Add, 1, None);
+        assert_eq!(ops("MP/plain+locked"), [Op::Store(x, 1), locked, Op::Store(y, 1)]);
+        assert_eq!(ops("SB/atomic")[0], Op::Rmw(x, Function::Swap, 1, None));
+    }
+}
