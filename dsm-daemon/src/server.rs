@@ -96,6 +96,7 @@ impl Server {
         self.members.push(Member { host, way: Way::Remote(link), lost: None });
         let mut outputs = Vec::new();
         self.sequencer.respond(host, id, &Response::Joined(host), &mut outputs);
+        self.sequencer.settle_lease(&mut outputs);
         self.dispatch(outputs, &[]);
     }
 
@@ -103,6 +104,9 @@ impl Server {
     pub fn join_local(&mut self) -> Option<u16> {
         let host = self.sequencer.join()?;
         self.members.push(Member { host, way: Way::Local(VecDeque::new(), 0), lost: None });
+        let mut outputs = Vec::new();
+        self.sequencer.settle_lease(&mut outputs);
+        self.dispatch(outputs, &[]);
         Some(host)
     }
 
@@ -233,7 +237,9 @@ impl Server {
                     Err(bad) => Err(bad.to_string()),
                 },
                 FrameKind::Ping => Ok(()),
-                FrameKind::Ack | FrameKind::Reply | FrameKind::Snapshot => Err("a frame that only servers send".into()),
+                FrameKind::Ack | FrameKind::Reply | FrameKind::Snapshot | FrameKind::Lease => {
+                    Err("a frame that only servers send".into())
+                }
             };
             if let Err(why) = result {
                 break Some(why);

@@ -9,7 +9,7 @@ use crate::region::Region;
 use crate::typed::{Shared, SharedType, Slice};
 use crate::{Error, Result};
 use dsm_core::diff;
-use dsm_core::limits::PAGE;
+use dsm_core::limits::{LINE, PAGE};
 use dsm_core::sys::map::Range;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -34,16 +34,20 @@ pub struct Hole<'s, T: SharedType> {
 /// Private memory, taken from the region's stock and given back to it: fresh pages for every hole would cost more
 /// than the hole.
 #[derive(Debug)]
-struct Buffer<'s> {
+pub(crate) struct Buffer<'s> {
     region: &'s Region,
     range: Option<Range>,
 }
 
+/// What is copied at a time when a hole is opened, in bytes.
+const PIECE: usize = 8 << 10;
+/// Lines of a page.
+const LINES: usize = (PAGE / LINE) as usize;
 /// What the stock keeps, in bytes.
 const STOCK: usize = 64 << 20;
 
 impl<'s> Buffer<'s> {
-    fn new(region: &'s Region, len: usize) -> Result<Self> {
+    pub(crate) fn new(region: &'s Region, len: usize) -> Result<Self> {
         let mut stock = region.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         // The smallest that fits, unless it is far too large.
         let fits = |range: &Range| range.len() >= len && range.len() / 4 <= len.max(1 << 16);
@@ -63,12 +67,12 @@ impl<'s> Buffer<'s> {
         self.range.as_ref().map_or(std::ptr::null_mut(), Range::base)
     }
 
-    fn bytes(&self, len: usize) -> &[u8] {
+    pub(crate) fn bytes(&self, len: usize) -> &[u8] {
         // SAFETY: private memory of at least `len` initialised bytes (mapped as zeros), borrowed as `self` is.
         unsafe { std::slice::from_raw_parts(self.base(), len) }
     }
 
-    fn bytes_mut(&mut self, len: usize) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self, len: usize) -> &mut [u8] {
         // SAFETY: as in `bytes`, and nobody else has it.
         unsafe { std::slice::from_raw_parts_mut(self.base(), len) }
     }
@@ -125,8 +129,12 @@ impl<'s, T: SharedType> Hole<'s, T> {
         let bytes = len * size_of::<T>();
         let covered = Covered::new(region, place.offset(), bytes as u64)?;
         let (mut work, mut twin) = (Buffer::new(region, bytes)?, Buffer::new(region, bytes)?);
-        region.read(place.offset(), twin.bytes_mut(bytes));
-        work.bytes_mut(bytes).copy_from_slice(twin.bytes(bytes));
+        // In pieces that stay in the nearest cache between the two copies.
+        let pieces = twin.bytes_mut(bytes).chunks_mut(PIECE).zip(work.bytes_mut(bytes).chunks_mut(PIECE));
+        for ((twin, work), at) in pieces.zip((place.offset()..).step_by(PIECE)) {
+            region.read(at, twin);
+            work.copy_from_slice(twin);
+        }
         Ok(Self { place, len, work, twin, covered, open: true, _elements: PhantomData })
     }
 
@@ -169,6 +177,28 @@ pub(crate) fn publish(region: &Region, offset: u64, new: &[u8], old: &[u8]) {
     diff::changes(offset, new, old, |offset, masks, lines| {
         region.with_log(|| region.log().publish(region.memory(), region, offset, masks, lines));
     });
+}
+
+/// Publishes all of `bytes`, whatever was there before.
+pub(crate) fn publish_all(region: &Region, offset: u64, bytes: &[u8]) {
+    let mut at = offset;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (within, left) = (at % LINE, (PAGE - at % PAGE) as usize);
+        if within == 0 && rest.len() as u64 >= LINE {
+            let count = left.min(rest.len()) / LINE as usize;
+            let lines = &rest.as_chunks::<64>().0[..count];
+            region.with_log(|| region.log().publish(region.memory(), region, at, &[u64::MAX; LINES][..count], lines));
+            (at, rest) = (at + count as u64 * LINE, &rest[count * LINE as usize..]);
+        } else {
+            let count = rest.len().min((LINE - within) as usize);
+            let mut line = [0; 64];
+            line[within as usize..][..count].copy_from_slice(&rest[..count]);
+            let mask = dsm_core::log::in_line(at, count);
+            region.with_log(|| region.log().publish(region.memory(), region, at - within, &[mask], &[line]));
+            (at, rest) = (at + count as u64, &rest[count..]);
+        }
+    }
 }
 
 impl<T: SharedType> Drop for Hole<'_, T> {

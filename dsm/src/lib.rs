@@ -45,10 +45,18 @@
 //! with an error, and a store that can no longer be shared panics (or, where a plain store trapped, ends the
 //! process with one line on stderr) rather than being lost in silence.
 //!
+//! # Instructions
+//!
+//! A plain store may be any instruction that writes memory: it does what it would do on ordinary memory, with the faults
+//! that it would have there. The few that cannot be captured end the process with one line on stderr that names them;
+//! the documentation of the crate `dsm-capture` lists them. Where the processor would raise an alignment check (a
+//! program that sets the flag AC), the store is carried out instead.
+//!
 //! # System calls
 //!
-//! The kernel cannot be trapped: `read(2)` into shared memory fails with `EFAULT`. Use a hole
-//! ([`Shared::hole`](typed::Shared::hole), [`Session::raw_hole`]).
+//! The kernel cannot be trapped: `read(2)`, `recv(2)`, `getrandom(2)` and all else that stores to shared memory on
+//! behalf of a system call fails with `EFAULT`. Use [`io`], or a hole ([`Shared::hole`](typed::Shared::hole),
+//! [`Session::raw_hole`]).
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("dsm captures stores by decoding x86-64 instructions under Linux signals; no other target is supported");
@@ -60,6 +68,7 @@ mod embedded;
 mod error;
 mod fork;
 mod hole;
+pub mod io;
 mod place;
 pub mod prelude;
 mod raw_hole;

@@ -126,6 +126,7 @@ impl<'s> Place<'s> {
     /// # Panics
     /// When the session has ended.
     #[must_use]
+    #[inline]
     pub fn rmw(self, op: AtomicOp) -> u128 {
         if self.region.trap_only() && op.width < 16 {
             return self.trap_rmw(op);

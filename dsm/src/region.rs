@@ -327,13 +327,11 @@ impl Region {
     }
 
     /// Carries out `action`, which uses the log, unless it would interrupt a capture of this very thread.
+    #[inline(always)]
     pub(crate) fn with_log<R>(&self, action: impl FnOnce() -> R) -> R {
         let hands = hands();
         if hands.busy.get() {
-            fatal(&[
-                b"dsm: a signal handler that interrupted a store of its own thread asks for what has to wait: ",
-                b"an atomic, a semaphore, a barrier or a hole",
-            ]);
+            cannot_wait();
         }
         let busy = Busy::new(hands);
         let result = action();
@@ -423,6 +421,14 @@ impl Writer for Region {
     fn stalled(&self) {
         self.give_up_if_lost();
     }
+}
+
+#[cold]
+fn cannot_wait() -> ! {
+    fatal(&[
+        b"dsm: a signal handler that interrupted a store of its own thread asks for what has to wait: ",
+        b"an atomic, a semaphore, a barrier or a hole",
+    ])
 }
 
 /// Marks this thread as inside a capture, also while unwinding.

@@ -101,11 +101,14 @@ impl Builder {
         let mut tries = 0;
         let (mut connection, (told, descriptors)) = loop {
             tries += 1;
-            let mut connection = connect(&dir, daemon.as_deref())?;
-            match connection.exchange(&ask) {
-                Ok(answer) => break (Some(connection), answer),
-                Err(error) if tries < 5 && retryable(&error) => {}
-                Err(source) => return Err(Error::System { what: "the arbiter does not answer".into(), source }),
+            let asked = connect(&dir, daemon.as_deref()).and_then(|mut connection| {
+                let what = "the arbiter does not answer";
+                connection.exchange(&ask).map(|answer| (Some(connection), answer)).map_err(Error::system(what))
+            });
+            match asked {
+                Ok(answered) => break answered,
+                Err(Error::System { source, .. }) if tries < 5 && retryable(&source) => {}
+                Err(error) => return Err(error),
             }
         };
         let (process, host, daemon) = match told {

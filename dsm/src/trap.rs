@@ -147,6 +147,10 @@ struct Fault {
 extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel gives a valid siginfo to a handler with SA_SIGINFO.
     let info_here = unsafe { &*info };
+    // One that somebody sent has no address: other fields lie in its place.
+    if info_here.si_code <= 0 {
+        return pass_on(signal, info, context);
+    }
     // SAFETY: SIGSEGV fills in the address.
     let address = unsafe { info_here.si_addr() } as usize;
     let Some(entry) = find(address) else { return pass_on(signal, info, context) };
@@ -158,12 +162,17 @@ extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context:
     let mut fault = Fault { region, context: context.cast(), address, ours: false };
     let stack = take_stack();
     let top = STACK_BASE.load(Ordering::Acquire) + (stack + 1) * STACK;
+    // The program may have alignment checks on (the flag AC), of which compiled code knows nothing; it gets its flags
+    // back from the signal frame.
     // SAFETY: the stack is ours alone until it is given back, mapped and 16-byte aligned; `inner` returns; r12 is kept
     // by the calling convention, so the old stack pointer comes back.
     unsafe {
         std::arch::asm!(
             "mov r12, rsp",
             "mov rsp, {top}",
+            "pushfq",
+            "and dword ptr [rsp], ~0x40000",
+            "popfq",
             "call {inner}",
             "mov rsp, r12",
             top = in(reg) top,
@@ -250,8 +259,18 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
         // Takes effect when the instruction faults again; ignoring a fault is not possible either.
         // SAFETY: all zeros is the default action.
         let default: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: as for every handler with SA_SIGINFO.
+        let sent = unsafe { (*info).si_code } <= 0;
+        if sent && previous.sa_sigaction == libc::SIG_IGN {
+            return;
+        }
         // SAFETY: restores the default action.
         unsafe { libc::sigaction(signal, &raw const default, null_mut()) };
+        if sent {
+            // No instruction will fault again. It arrives when the handler returns.
+            // SAFETY: sends a signal to this thread.
+            unsafe { libc::raise(signal) };
+        }
         return;
     }
     // With the signal mask that it would have had.

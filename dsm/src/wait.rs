@@ -101,15 +101,34 @@ pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token:
 }
 
 /// An atomic operation at its place in the total order. Usable in the trap door.
+#[inline(always)]
 pub(crate) fn atomic(region: &Region, offset: u64, op: AtomicOp) -> u128 {
+    loop {
+        let log = region.log();
+        if log.leased()
+            && let Some(old) = region.with_log(|| log.atomic(region.memory(), region, offset, &op))
+        {
+            return old;
+        }
+        if let Some(old) = ordered_atomic(region, offset, op) {
+            return old;
+        }
+    }
+}
+
+/// An atomic for which the server is asked; `None` when it has left the matter to this host meanwhile.
+#[inline(never)]
+fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
     let wait = Wait::begin(region);
     let body = AtomicBody::new(wait.token, op);
-    region.with_log(|| region.log().submit(region, Kind::Atomic, 0, offset, bytemuck::bytes_of(&body)));
+    if !region.with_log(|| region.log().submit_atomic(region, offset, &body)) {
+        return None;
+    }
     loop {
         // Without `lost`, whose error allocates: in the trap door that would not do.
         for _ in 0..POLLS {
             if let Some(answer) = wait.slot.answer() {
-                return answer.value;
+                return Some(answer.value);
             }
             futex::give_way();
         }

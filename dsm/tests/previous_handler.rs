@@ -36,14 +36,43 @@ fn faults_outside_of_segments_go_to_the_handler_before() {
     }
 }
 
+/// Sends this thread a SIGSEGV whose record has, where a fault has its address, one in the view.
+fn send(address: *mut u64) {
+    let mut record = [0u64; 16];
+    let [number, code] = [libc::SIGSEGV, libc::SI_QUEUE].map(|word| u64::from(word as u32));
+    (record[0], record[1], record[2]) = (number, code, address.addr() as u64);
+    let (process, signal) = (std::process::id(), libc::SIGSEGV);
+    // SAFETY: takes nothing.
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    // SAFETY: the record has the kernel's 128 bytes.
+    unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, record.as_ptr()) };
+}
+
+#[test]
+fn a_signal_that_was_sent_is_no_store() {
+    let cluster = Cluster::new();
+    let handled = cluster.spawn(0, "faulter", &[("FAULT", "sent"), ("HANDLER", "1")]);
+    assert_eq!(status(handled).code(), Some(42));
+    let default = cluster.spawn(0, "faulter", &[("FAULT", "sent"), ("HANDLER", "default")]);
+    assert_eq!(status(default).signal(), Some(libc::SIGSEGV));
+    let ignored = cluster.spawn(0, "faulter", &[("FAULT", "sent"), ("HANDLER", "ignore")]);
+    assert_eq!(status(ignored).code(), Some(7));
+}
+
 #[test]
 fn faulter() {
     if !role("faulter") {
         return;
     }
-    if std::env::var_os("HANDLER").is_some() {
-        // SAFETY: the handler ends the process and does nothing else.
-        unsafe { libc::signal(libc::SIGSEGV, leave as *const () as usize) };
+    let handler = match std::env::var("HANDLER").as_deref() {
+        Ok("default") => Some(libc::SIG_DFL),
+        Ok("ignore") => Some(libc::SIG_IGN),
+        Ok(_) => Some(leave as *const () as usize),
+        Err(_) => None,
+    };
+    if let Some(handler) = handler {
+        // SAFETY: the handler, if it is one, ends the process and does nothing else.
+        unsafe { libc::signal(libc::SIGSEGV, handler) };
     }
     let session = join_by_environment("fault");
     let words = session.array::<u64>("w", 512).unwrap();
@@ -56,6 +85,11 @@ fn faulter() {
         "null-load" => load(std::ptr::without_provenance_mut(8)),
         "null-store" => store(std::ptr::without_provenance_mut(8)),
         "behind-the-segment" => store(behind),
+        "sent" => {
+            send(words.as_ptr());
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(7) };
+        }
         _ => load(behind),
     }
     unreachable!("nothing faulted");

@@ -66,6 +66,8 @@ enum Command {
     Bench(bench::Args),
     /// Check the capture of stores against this processor
     Selftest(selftest::Args),
+    /// Hold the memory model to its word: small programs on two to four virtual hosts, against what the model allows
+    Litmus(litmus::Args),
     /// Run the directory daemon: knows the server of each session, and starts one where there is none
     Daemon(roles::DaemonArgs),
     /// Run the server of one session by itself, registered with a daemon
@@ -87,6 +89,7 @@ impl Command {
             Self::Doctor(_) => "doctor",
             Self::Bench(_) => "bench",
             Self::Selftest(_) => "selftest",
+            Self::Litmus(_) => "litmus",
             Self::Daemon(_) => "daemon",
             Self::Server(_) => "server",
             Self::Arbiter(_) => "arbiter",
@@ -106,6 +109,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(&args),
             Self::Bench(args) => bench::run(&args).map_err(Failure::from),
             Self::Selftest(args) => selftest::run(&args),
+            Self::Litmus(args) => litmus::run(&args),
             Self::Daemon(args) => args.run(),
             Self::Server(args) => args.run(),
             Self::Arbiter(args) => args.run(),

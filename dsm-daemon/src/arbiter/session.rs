@@ -322,6 +322,7 @@ impl HostSession {
         let mut busy = self.clean_up();
         busy |= self.ship(servers);
         busy |= self.take_in(now, servers);
+        busy |= self.replica.settle(&self.area.log());
         if let Uplink::Remote(link) = &mut self.uplink {
             busy |= link.flush();
             if link.broken() {
@@ -354,8 +355,9 @@ impl HostSession {
         let log = self.area.log();
         if log.lock().seize(dead) {
             log.recover(&self.memory(), |offset, len| self.replica.contains(offset, len));
-            log.lock().release();
+            log.lock().release_to_all();
         }
+        log.forget_room_waiters();
     }
 
     fn memory(&self) -> Mapped {
@@ -474,6 +476,7 @@ impl HostSession {
             kind if kind == FrameKind::Ack as u8 => FrameKind::Ack,
             kind if kind == FrameKind::Reply as u8 => FrameKind::Reply,
             kind if kind == FrameKind::Snapshot as u8 => FrameKind::Snapshot,
+            kind if kind == FrameKind::Lease as u8 => FrameKind::Lease,
             _ => FrameKind::Ping,
         };
         let (log, memory) = (self.area.log(), self.memory());
@@ -618,7 +621,7 @@ impl HostSession {
 
     /// Does something wait for the replica lock?
     pub fn impatient(&self) -> bool {
-        self.stash.is_some() || !self.departed.is_empty()
+        self.stash.is_some() || !self.departed.is_empty() || self.replica.unsettled()
     }
 
     /// Is there anything to do? Else asks to be woken.

@@ -11,6 +11,34 @@
 //!   the value that came back, so that flags and registers are the processor's.
 //!
 //! An instruction that cannot be carried out is [`Unsupported`]: never a wrong value.
+//!
+//! # What cannot be carried out
+//!
+//! Some instructions never are:
+//!
+//! | instructions | why |
+//! |---|---|
+//! | `bndmov` | bounds registers are not carried out |
+//! | `call` | 16-bit calls are not carried out |
+//! | `call` | far calls are not carried out |
+//! | `ccs_encrypt` `ccs_hash` `xcryptcbc` `xcryptcfb` `xcryptctr` `xcryptecb` `xcryptofb` `xsha1` `xsha256` `xsha512_alt` `xsha512` `xstore_alt` `xstore` | instructions of VIA's PadLock are not carried out |
+//! | `enqcmd` | it is meant for devices |
+//! | `rstorssp` `wrssd` `wrssq` | shadow stacks are not carried out |
+//! | `sttilecfg` `tilestored` | matrix tiles are not carried out |
+//!
+//! Others are not when data or the system are such:
+//!
+//! | when | why |
+//! |---|---|
+//! | the system refuses executable memory files | there is no executable memory to run a copy of it |
+//! | more meaningless prefixes than fit 15 bytes with one more | with another prefix it would be too long |
+//! | an address relative to FS or GS whose base is more than 128 TiB above it | its operand is too far from its segment |
+//! | `vcvtps2ph`, unmasked exceptions and SIGFPE blocked or ignored, which is the end natively, too | it raises a floating-point exception whose signal the program blocks or ignores |
+//! | `xsave` and its like with a mask that has PKRU, AMX, MPX or other state beyond AVX-512 | it saves registers that the signal frame does not hold |
+//! | a thread with a shadow stack calls | its return address would be missing on the shadow stack |
+//! | never seen | the processor does not say twice which registers it saved |
+//! | never seen | its operand is too large |
+//! | never seen | a locked instruction with an operand of an unknown kind |
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("dsm-capture decodes x86-64 instructions from Linux signal frames; there is no other version of it");
@@ -34,6 +62,7 @@ use plan::Writes;
 use processor::Processor;
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Who receives what a trapped instruction does to the region.
 ///
@@ -148,12 +177,16 @@ pub unsafe fn carry_out(
     if !machine.is_write_fault() {
         return Ok(Outcome::NotOurs);
     }
+    // SAFETY: the kernel's set of signals has eight bytes, with which libc's begins.
+    let blocked = unsafe { (&raw const (*context).uc_sigmask).cast::<u64>() };
+    // SAFETY: as above, and it is aligned as libc's is.
+    let blocked = unsafe { blocked.read() };
     if let Some(held) = cache::find(rip) {
-        return finish(Trap { machine, fault, sink, site: held.site(), held: Some(&held) });
+        return finish(Trap { machine, fault, sink, site: held.site(), held: Some(&held), blocked });
     }
     let site = learn(engine, rip)?;
     let held = cache::insert(site);
-    finish(Trap { machine, fault, sink, site: &site, held: held.as_ref() })
+    finish(Trap { machine, fault, sink, site: &site, held: held.as_ref(), blocked })
 }
 
 fn finish(mut trap: Trap) -> Result<Outcome, Unsupported> {
@@ -165,9 +198,18 @@ fn finish(mut trap: Trap) -> Result<Outcome, Unsupported> {
     })
 }
 
+/// How many instructions were decoded: sites that trapped for the first time, or whose code had changed, or that had
+/// to give way to others.
+pub fn decoded() -> u64 {
+    DECODED.load(Ordering::Relaxed)
+}
+
+static DECODED: AtomicU64 = AtomicU64::new(0);
+
 /// Decodes the instruction at `rip` and works out its plan.
 #[cold]
 fn learn(engine: &Engine, rip: u64) -> Result<Site, Unsupported> {
+    DECODED.fetch_add(1, Ordering::Relaxed);
     let (instruction, code) = decode::decode(rip, engine.processor.amd);
     if instruction.is_invalid() {
         let mut bytes = [0; 15];

@@ -30,6 +30,8 @@ pub(crate) struct Processor {
     pub(crate) area: usize,
     /// Made by AMD, whose near branches with an operand-size prefix decode differently.
     pub(crate) amd: bool,
+    /// Bits that a linear address has.
+    pub(crate) linear: u32,
 }
 
 impl Processor {
@@ -56,7 +58,14 @@ impl Processor {
             offsets,
             area,
             amd: vendor.ebx == u32::from_le_bytes(*b"Auth"),
+            linear: (__cpuid(0x8000_0008).eax >> 8 & 0xff).clamp(48, 57),
         }
+    }
+
+    /// Can this be an address?
+    pub(crate) fn is_canonical(&self, address: u64) -> bool {
+        let unused = 64 - self.linear;
+        ((address << unused) as i64 >> unused) as u64 == address
     }
 
     /// The base of a segment: GS (`gs`) or FS.

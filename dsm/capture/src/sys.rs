@@ -38,6 +38,31 @@ pub(crate) fn give_way() {
     unsafe { call(libc::SYS_sched_yield, [0; 6]) };
 }
 
+/// Would `signal` reach the program, or end it? (If not, it is ignored.)
+pub(crate) fn delivers(signal: i32) -> bool {
+    // The kernel's structure: handler, flags, restorer, mask.
+    let mut action = [0usize; 4];
+    // SAFETY: only asks; the structure has the kernel's size.
+    let answer = unsafe { call(libc::SYS_rt_sigaction, [signal as usize, 0, (&raw mut action).addr(), 8, 0, 0]) };
+    answer == 0 && action[0] != libc::SIG_IGN
+}
+
+/// Sends this thread a signal such as an instruction at `address` causes. It arrives when signals are let in again.
+pub(crate) fn send_to_self(signal: i32, code: i32, address: u64) {
+    // The kernel's record: number, errno, code, and, aligned to 8, what belongs to the signal.
+    let mut record = [0u64; 16];
+    record[0] = signal as u32 as u64;
+    record[1] = code as u32 as u64;
+    record[2] = address;
+    // SAFETY: the call has no effect on memory.
+    let process = unsafe { call(libc::SYS_getpid, [0; 6]) };
+    // SAFETY: as above.
+    let thread = unsafe { call(libc::SYS_gettid, [0; 6]) };
+    let arguments = [process as usize, thread as usize, signal as usize, (&raw const record).addr(), 0, 0];
+    // SAFETY: the record has the kernel's size of 128 bytes.
+    unsafe { call(libc::SYS_rt_tgsigqueueinfo, arguments) };
+}
+
 /// The FS (`gs` false) or GS base of this thread, asked from the kernel.
 pub(crate) fn segment_base(gs: bool) -> u64 {
     const ARCH_GET_FS: usize = 0x1003;

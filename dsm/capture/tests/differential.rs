@@ -2,7 +2,7 @@
 
 mod common;
 
-use dsm_capture::selftest::{Coverage, run};
+use dsm_capture::selftest::{Coverage, Options, run};
 
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -13,15 +13,19 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn the_engine_does_what_the_processor_does() {
-    let cases = setting("DSM_CASES", 120_000);
+    let cases = setting("DSM_CASES", 300_000);
     if cases <= 1_000_000 {
         common::watch();
     }
-    let report = run(cases, setting("DSM_SEED", 1)).expect("memory and handlers");
+    let options = Options { first: setting("DSM_FIRST", 0), ..Options::new(setting("DSM_SEED", 1), cases) };
+    let report = run(options).expect("memory and handlers");
     println!("{report}");
     assert!(report.failures.is_empty(), "differences:\n{}", report.failures.join("\n"));
     let covered = report.count(|coverage| matches!(coverage, Coverage::Covered(_)));
     assert!(covered > 300, "only {covered} forms were covered");
-    assert!(report.trapped > report.compared * 9 / 10, "only {} of {} trapped", report.trapped, report.compared);
-    assert!(report.genuine < report.compared / 20, "{} of {} were handed on", report.genuine, report.compared);
+    assert!(report.vain < report.compared / 50, "{} cases were in vain", report.vain);
+    assert!(report.trapped > report.compared * 8 / 10, "only {} of {} trapped", report.trapped, report.compared);
+    assert!(report.genuine < report.compared / 10, "{} of {} were handed on", report.genuine, report.compared);
+    assert!(report.undecided < report.compared / 10_000 + 2, "{} were undecided", report.undecided);
+    assert!(report.faulted > report.compared / 1000, "only {} were ended by a signal", report.faulted);
 }

@@ -85,6 +85,8 @@ pub struct Producer {
     pub trapped: AtomicU64,
     /// Bulk records published from holes.
     pub bulk: AtomicU64,
+    /// 1 while authority over atomics is leased to this host.
+    pub leased: AtomicU32,
 }
 
 /// The arbiter's side of the ring.
@@ -115,6 +117,8 @@ pub struct Rare {
     pub room_waiters: AtomicU32,
     /// Counts up when room was made; what those sleep on.
     pub room: AtomicU32,
+    /// Log position after the newest atomic that the server was asked for. Written by who holds the replica lock.
+    pub atomics: AtomicU64,
 }
 
 /// Changes whenever a layout in shared memory or on the wire does.
@@ -170,6 +174,7 @@ impl Control {
                 direct: long(0),
                 trapped: long(0),
                 bulk: long(0),
+                leased: word(0),
             },
             arbiter: Arbiter {
                 acked: long(0),
@@ -178,7 +183,7 @@ impl Control {
                 bytes_out: long(0),
                 applied: long(0),
             },
-            rare: Rare { asleep: word(0), ended: word(0), room_waiters: word(0), room: word(0) },
+            rare: Rare { asleep: word(0), ended: word(0), room_waiters: word(0), room: word(0), atomics: long(0) },
         }
     }
 }

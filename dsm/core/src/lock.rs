@@ -12,7 +12,7 @@
 //! - a dead holder's lock is taken only by the arbiter, which knows of the death ([`Lock::seize`]).
 
 use crate::control::Producer;
-use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{Barrier, spin};
 use crate::sys::futex;
 use std::time::Duration;
@@ -103,6 +103,15 @@ impl<'a> Lock<'a> {
         }
     }
 
+    /// As [`Lock::release`], and a full barrier for the caller's own accesses.
+    #[inline(always)]
+    pub fn release_fully(&self) {
+        self.state.lock.swap(0, SeqCst);
+        if self.state.lock_waiters.load(Relaxed) != 0 {
+            futex::wake(&self.state.lock, 1);
+        }
+    }
+
     /// The arbiter takes over the lock of a process that has died holding it.
     ///
     /// Also forgets who waits: whoever ended while it did would be counted for ever, and cost every later release a
@@ -112,6 +121,12 @@ impl<'a> Lock<'a> {
             self.state.lock_waiters.store(0, Relaxed);
         }
         dead != 0 && self.state.lock.compare_exchange(dead, ARBITER, Acquire, Relaxed).is_ok()
+    }
+
+    /// As [`Lock::release`] after [`Lock::seize`], which has forgotten who waits: all are woken, and look.
+    pub fn release_to_all(&self) {
+        self.release();
+        futex::wake(&self.state.lock, u32::MAX >> 1);
     }
 
     /// Who holds it now: 0 for nobody.

@@ -15,11 +15,14 @@
 //! never removed, a position before `acked` just means nothing any more. A record that lies wholly under a newer one
 //! is left out of the chain (the newer stays pending longer), which keeps chains short on hot words.
 
+mod lease;
+mod recovery;
+
 use crate::control::{Control, Ended};
 use crate::limits::{LINE, LINE_INDEX, PAGE, PAGE_INDEX, RING_WORDS, SLOTS};
 use crate::lock::Lock;
 use crate::memory::Memory;
-use crate::record::{HEADER_WORDS, Kind, LONGEST, MASKED, Malformed, Record, by_line, header, records, shape};
+use crate::record::{HEADER_WORDS, Kind, LONGEST, MASKED, Malformed, by_line, header, records, shape};
 use crate::slot::Slot;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicU64, Barrier, compiler_fence};
@@ -187,20 +190,17 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
                 at += 1;
             }
         }
-        for bytes in lines {
-            self.put_line(at, bytes);
-            at += 8;
-        }
+        self.put_lines(at, lines);
         self.word(tail + 1).store(offset, Relaxed);
         let bucket = self.page_bucket(offset);
         let prev = self.link(bucket, tail, |_, _| false);
         self.word(tail).store(header(Kind::Bulk, flags, count as u16, prev), Relaxed);
         self.intend(tail);
         bucket.store(tail + 1, Relaxed);
-        for ((mask, bytes), at) in masks.iter().zip(lines).zip((offset..).step_by(LINE as usize)) {
-            if *mask == u64::MAX {
-                memory.write(at, bytes);
-            } else {
+        if full {
+            memory.write(offset, lines.as_flattened());
+        } else {
+            for ((mask, bytes), at) in masks.iter().zip(lines).zip((offset..).step_by(LINE as usize)) {
                 memory.write_masked(at, bytes, *mask);
             }
         }
@@ -211,23 +211,22 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.notify(writer);
     }
 
-    /// Writes the eight words of a line at `at`.
+    /// Writes the words of lines at `at`.
     #[inline(always)]
-    fn put_line(&self, at: u64, bytes: &[u8; 64]) {
-        let words = bytes.as_chunks::<8>().0;
-        let start = at as usize & (RING - 1);
-        match self.area.ring.get(start..start + 8) {
-            // The common case, without a look at where the ring ends for every word.
-            Some(run) => {
-                for (to, word) in run.iter().zip(words) {
-                    to.store(u64::from_le_bytes(*word), Relaxed);
-                }
+    fn put_lines(&self, at: u64, lines: &[[u8; 64]]) {
+        #[cfg(not(any(loom, miri)))]
+        {
+            let start = at as usize & (RING - 1);
+            if let Some(run) = self.area.ring.get(start..start + lines.len() * 8) {
+                let to = std::ptr::from_ref(run).cast::<u8>().cast_mut();
+                // SAFETY: that many words of the ring, which are atomics and may be written through what is shared;
+                // `lines` is the caller's own.
+                unsafe { crate::memory::copy_lines(to, lines.as_ptr().cast(), lines.len()) };
+                return;
             }
-            None => {
-                for (at, word) in (at..).zip(words) {
-                    self.word(at).store(u64::from_le_bytes(*word), Relaxed);
-                }
-            }
+        }
+        for (at, word) in (at..).zip(lines.iter().flat_map(|line| line.as_chunks::<8>().0)) {
+            self.word(at).store(u64::from_le_bytes(*word), Relaxed);
         }
     }
 
@@ -373,7 +372,8 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
                 futex::wait(&control.rare.room, seen, NAP);
                 writer.stalled();
             }
-            control.rare.room_waiters.fetch_sub(1, Relaxed);
+            // The arbiter may have forgotten us meanwhile.
+            let _ = control.rare.room_waiters.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
             self.acquire(lock, writer);
         }
     }
@@ -475,12 +475,21 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         let runs = [self.area.ring.get(start..start + first), self.area.ring.get(..count - first)];
         out.reserve(count * 8);
         for run in runs.into_iter().flatten() {
-            let words = out.spare_capacity_mut().as_chunks_mut::<8>().0;
-            for (to, word) in words.iter_mut().zip(run) {
+            let to = out.spare_capacity_mut();
+            #[cfg(not(any(loom, miri)))]
+            let (lines, run, to) = {
+                let (lines, rest) = run.as_chunks::<8>();
+                // SAFETY: that many words of the ring, read where others may write; that many bytes were reserved.
+                unsafe { crate::memory::copy_lines(to.as_mut_ptr().cast(), lines.as_ptr().cast(), lines.len()) };
+                (lines.len() * 8, rest, &mut to[lines.len() * 64..])
+            };
+            #[cfg(any(loom, miri))]
+            let lines = 0;
+            for (to, word) in to.as_chunks_mut::<8>().0.iter_mut().zip(run) {
                 *to = word.load(Relaxed).to_le_bytes().map(std::mem::MaybeUninit::new);
             }
             // SAFETY: that many bytes were reserved, and the loop above has written them.
-            unsafe { out.set_len(out.len() + run.len() * 8) };
+            unsafe { out.set_len(out.len() + (lines + run.len()) * 8) };
         }
     }
 
@@ -566,37 +575,6 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
             position -= prev;
         }
         mask
-    }
-
-    /// Completes the operation that a dead holder of the lock had begun. The caller, the arbiter, has seized the
-    /// lock. `allowed` says whether bytes may be stored there.
-    pub fn recover(&self, memory: &impl Memory, allowed: impl Fn(u64, u64) -> bool) {
-        let producer = &self.control().producer;
-        let tail = producer.tail.load(Relaxed);
-        let entry = tail.wrapping_add(1);
-        if producer.intent.load(Acquire) != entry {
-            return;
-        }
-        let mut bytes = Vec::with_capacity(LONGEST * 8);
-        for at in 0..LONGEST as u64 {
-            bytes.extend_from_slice(&self.word(tail.wrapping_add(at)).load(Relaxed).to_le_bytes());
-        }
-        let Ok(record) = Record::parse(&bytes) else { return };
-        let inside = record.extent().is_some_and(|(offset, len)| allowed(offset, len));
-        match record.kind {
-            Kind::Store if inside => {
-                self.store_bucket(record.place, record.payload.len()).store(entry, Relaxed);
-                memory.write(record.place, record.payload);
-            }
-            Kind::Bulk if inside => {
-                self.page_bucket(record.place).store(entry, Relaxed);
-                for (offset, mask, line) in record.lines() {
-                    memory.write_masked(offset, line, mask);
-                }
-            }
-            _ => return,
-        }
-        self.advance(tail, record.words);
     }
 }
 

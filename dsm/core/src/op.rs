@@ -71,6 +71,7 @@ impl AtomicOp {
     }
 
     /// All bits that a value of this width has.
+    #[inline]
     pub fn mask(&self) -> u128 {
         match self.width {
             16.. => u128::MAX,
@@ -79,6 +80,7 @@ impl AtomicOp {
     }
 
     /// The value that `old` becomes. Upper bits beyond the width are ignored and returned as zero.
+    #[inline]
     pub fn apply(&self, old: u128) -> u128 {
         let mask = self.mask();
         let (old, operand) = (old & mask, self.operand & mask);
@@ -101,6 +103,7 @@ impl AtomicOp {
         new & mask
     }
 
+    #[inline]
     fn signed(&self, value: u128) -> i128 {
         let unused = 128 - u32::from(self.width.min(16)) * 8;
         ((value << unused) as i128) >> unused

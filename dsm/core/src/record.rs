@@ -46,12 +46,16 @@ pub enum Kind {
     Fence = 8,
     /// A process of this host has left or died (written by the arbiter).
     Gone = 9,
+    /// The lease of atomics is given back: what this host did under it precedes (written by the arbiter).
+    Yield = 10,
 }
 
 impl Kind {
     fn from_u8(value: u8) -> Option<Self> {
         use Kind::*;
-        [Store, Bulk, Atomic, Acquire, Release, Cancel, Arrive, Fence, Gone].into_iter().find(|k| *k as u8 == value)
+        [Store, Bulk, Atomic, Acquire, Release, Cancel, Arrive, Fence, Gone, Yield]
+            .into_iter()
+            .find(|kind| *kind as u8 == value)
     }
 }
 

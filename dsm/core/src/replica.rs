@@ -50,6 +50,18 @@ pub struct Replica {
     extents: Extents,
     /// Bytes of the present frame that are applied.
     at: usize,
+    lease: Lease,
+}
+
+/// What is to be done about the lease of atomics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lease {
+    /// Nothing.
+    Settled,
+    /// It was given to us, and is not in use yet.
+    Begin,
+    /// It was asked back.
+    Return,
 }
 
 /// Records applied under one hold of the lock, in bytes of payload.
@@ -58,7 +70,7 @@ const PIECE: usize = 4096;
 impl Replica {
     /// A host that has sent and received nothing.
     pub fn new() -> Self {
-        Self { sent: 0, acked: 0, extents: Extents::default(), at: 0 }
+        Self { sent: 0, acked: 0, extents: Extents::default(), at: 0, lease: Lease::Settled }
     }
 
     /// A segment is mapped now.
@@ -151,10 +163,35 @@ impl Replica {
                     log.lock().release();
                 }
             }
+            FrameKind::Lease => {
+                self.lease = if frame.header.from == 0 { Lease::Return } else { Lease::Begin };
+            }
             FrameKind::Control | FrameKind::Ping => {}
         }
         self.at = 0;
         Ok(Progress::Done)
+    }
+
+    /// Is there something for [`Replica::settle`] to do?
+    pub fn unsettled(&self) -> bool {
+        self.lease != Lease::Settled
+    }
+
+    /// Begins to use the lease of atomics, or gives it back, as the server said last; to be called again when that was
+    /// not possible. Returns whether it was.
+    pub fn settle<const R: usize, const I: usize, const P: usize, const S: usize>(
+        &mut self,
+        log: &HostLog<'_, R, I, P, S>,
+    ) -> bool {
+        let done = match self.lease {
+            Lease::Settled => return false,
+            Lease::Begin => log.try_lease(),
+            Lease::Return => log.try_yield(),
+        };
+        if done {
+            self.lease = Lease::Settled;
+        }
+        done
     }
 
     fn acknowledge<const R: usize, const I: usize, const P: usize, const S: usize>(

@@ -115,7 +115,24 @@ pub struct Sequencer {
     semaphores: Semaphores,
     barriers: Barriers,
     last_host: u16,
+    lease: Lease,
+    /// Requests of other hosts that came while the lease was on its way back: none of them may touch a segment before.
+    deferred: VecDeque<(u16, u64, Request, u64)>,
 }
+
+/// Who has authority over atomics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lease {
+    /// This state machine.
+    Here,
+    /// The only host.
+    With(u16),
+    /// A host that was asked to give it back.
+    Returning(u16),
+}
+
+/// Requests that wait for the lease to come back.
+const DEFERRED: usize = 1 << 16;
 
 impl Sequencer {
     /// A session without anything in it. `epoch` counts the servers that it has had.
@@ -131,6 +148,8 @@ impl Sequencer {
             semaphores: Semaphores::default(),
             barriers: Barriers::default(),
             last_host: 0,
+            lease: Lease::Here,
+            deferred: VecDeque::new(),
         }
     }
 
@@ -159,13 +178,47 @@ impl Sequencer {
         Some(id)
     }
 
+    /// Leases authority over atomics to a host that is alone, or asks it back. To be called after a host has joined and
+    /// been told so.
+    pub fn settle_lease(&mut self, out: &mut Vec<Output>) {
+        let alone = if self.hosts.len() == 1 { self.hosts.keys().next().copied() } else { None };
+        let (host, given) = match (self.lease, alone) {
+            (Lease::Here, Some(host)) => {
+                self.lease = Lease::With(host);
+                (host, 1)
+            }
+            (Lease::With(host), None) => {
+                self.lease = Lease::Returning(host);
+                (host, 0)
+            }
+            _ => return,
+        };
+        let header = FrameHeader::new(FrameKind::Lease, host, self.epoch, 0, given, 0);
+        out.push(Output { to: To::Host(host), body: Body::Owned(header, Vec::new()) });
+    }
+
+    /// The lease is back: its host has yielded or is gone.
+    fn lease_returned(&mut self, out: &mut Vec<Output>) {
+        self.lease = Lease::Here;
+        for (host, id, request, available) in std::mem::take(&mut self.deferred) {
+            self.request(host, id, request, available, out);
+        }
+        self.settle_lease(out);
+    }
+
     /// A host is gone (`died`: its connection broke). What its processes held is given back.
     pub fn leave(&mut self, host: u16, died: bool, out: &mut Vec<Output>) {
+        self.deferred.retain(|(from, ..)| *from != host);
         if self.hosts.remove(&host).is_some() {
             let verdicts = self.semaphores.gone(|owner| owner.0 == host, died);
             self.verdicts(verdicts, out);
             let passed = self.barriers.gone(|owner| owner.0 == host, died);
             self.passed(passed, out);
+            if matches!(self.lease, Lease::With(holder) | Lease::Returning(holder) if holder == host) {
+                self.lease_returned(out);
+            } else {
+                self.settle_lease(out);
+            }
         }
     }
 
@@ -311,7 +364,18 @@ impl Sequencer {
                 self.passed(passed, out);
             }
             Kind::Fence => self.reply(host, bytemuck::Zeroable::zeroed(), sync.token, status::OK, out),
+            Kind::Yield if self.lease == Lease::Returning(host) => self.lease_returned(out),
             Kind::Gone => {
+                // Nobody is left to use what it has asked for.
+                let asked = |request: &Request| matches!(request, Request::Sync(sync) if sync.process == id);
+                let (gone, left): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.deferred)
+                    .into_iter()
+                    .partition(|(from, _, request, _)| *from == host && asked(request));
+                self.deferred = left;
+                for (host, id, ..) in gone {
+                    let refusal = Refusal::new(Reason::Unavailable, "the process that asked is gone");
+                    self.respond(host, id, &Response::Refused(refusal), out);
+                }
                 let gone = |owner| owner == (host, id);
                 let died = record.flags & DIED != 0;
                 let verdicts = self.semaphores.gone(gone, died);
@@ -319,7 +383,7 @@ impl Sequencer {
                 let passed = self.barriers.gone(gone, died);
                 self.passed(passed, out);
             }
-            Kind::Store | Kind::Bulk | Kind::Atomic => return Err(impossible),
+            Kind::Store | Kind::Bulk | Kind::Atomic | Kind::Yield => return Err(impossible),
         }
         Ok(())
     }
@@ -390,6 +454,15 @@ impl Sequencer {
 
     /// Answers a request of `host`. `available` is the memory in bytes that this machine could still give.
     pub fn request(&mut self, host: u16, id: u64, request: Request, available: u64, out: &mut Vec<Output>) {
+        if matches!(self.lease, Lease::Returning(holder) if holder != host) {
+            if self.deferred.len() < DEFERRED {
+                self.deferred.push_back((host, id, request, available));
+            } else {
+                let refusal = Refusal::new(Reason::TooLarge, "too many requests at once");
+                self.respond(host, id, &Response::Refused(refusal), out);
+            }
+            return;
+        }
         let response = match request {
             Request::Join(_) => Err(Refusal::new(Reason::Malformed, "this host has already joined")),
             Request::Open(open) => self.open(host, open, available),

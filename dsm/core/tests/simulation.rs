@@ -91,5 +91,8 @@ fn every_history_is_one_total_order() {
             "seed {seed} fails; again: DSM_SEED={seed} DSM_SEEDS=1 cargo test -p dsm-core --test simulation -- --nocapture"
         );
     }
+    let leased = threads::LEASED.load(SeqCst);
+    assert!(leased > 0 || count < 1000, "nothing was done under the lease");
+    println!("{leased} atomics under the lease");
     println!("{} histories, {} steps, {:.1?}", done.into_inner(), steps.into_inner(), begun.elapsed());
 }

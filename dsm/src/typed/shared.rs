@@ -122,6 +122,8 @@ impl<'s, T: SharedType> Shared<'s, T> {
     /// A pointer to the value in the view of this process. Loads through it are native; plain stores through it
     /// are captured where they trap.
     ///
+    /// System calls that store through it fail with `EFAULT` (`read(2)`, `recv(2)`): see [`dsm::io`](crate::io).
+    ///
     /// Do not make a reference out of it: `&T` and `&mut T` promise that nobody else changes the value, and
     /// another process may.
     #[inline]

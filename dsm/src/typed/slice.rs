@@ -225,7 +225,8 @@ impl<'s, T: SharedType> Slice<'s, T> {
         share(self.len, rank, size)
     }
 
-    /// A pointer to the first element in the view of this process; see [`Shared::as_ptr`].
+    /// A pointer to the first element in the view of this process; see [`Shared::as_ptr`]. System calls that store
+    /// through it fail with `EFAULT`: see [`dsm::io`](crate::io).
     #[inline]
     #[must_use]
     pub fn as_ptr(self) -> *mut T {

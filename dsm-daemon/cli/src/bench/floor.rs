@@ -3,22 +3,23 @@
 use super::median;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Instant;
 
-/// Nanoseconds of a SIGSEGV whose handler does nothing but step over the store: trap and
-/// return.
-pub fn bare_trap(rounds: usize) -> f64 {
-    // A three-byte store, so that the handler knows by how much to advance.
-    extern "C" fn step_over(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+/// Nanoseconds of a SIGSEGV whose handler does nothing but step over the store, `LENGTH` bytes of instruction: trap and
+/// return. `store` stores to the address that it is given.
+pub fn bare_trap<const LENGTH: i64>(rounds: usize, store: impl Fn(*mut libc::c_void)) -> f64 {
+    extern "C" fn step_over<const LENGTH: i64>(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
         let context = context.cast::<libc::ucontext_t>();
         // SAFETY: the kernel's context, valid while the handler runs.
         let registers = unsafe { &mut (*context).uc_mcontext.gregs };
-        registers[libc::REG_RIP as usize] += 3;
+        registers[libc::REG_RIP as usize] += LENGTH;
     }
     let page = map_page();
     // SAFETY: all zeros is a valid `sigaction`.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = step_over as *const () as usize;
+    action.sa_sigaction = step_over::<LENGTH> as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
     // SAFETY: all ones is a valid set: the same mask as the library's.
     unsafe { (&raw mut action.sa_mask).cast::<u8>().write_bytes(0xff, size_of::<libc::sigset_t>()) };
@@ -29,8 +30,7 @@ pub fn bare_trap(rounds: usize) -> f64 {
     let times = (0..5).map(|_| {
         let start = Instant::now();
         for _ in 0..rounds {
-            // SAFETY: faults, and the handler steps over it: nothing is stored.
-            unsafe { std::arch::asm!("mov [rax], rdx", in("rax") page, in("rdx") 1u64, options(nostack)) };
+            store(page);
         }
         start.elapsed().as_nanos() as f64 / rounds as f64
     });
@@ -63,6 +63,58 @@ pub fn locked(rounds: usize) -> f64 {
         }
         word.store(0, std::sync::atomic::Ordering::Relaxed);
         start.elapsed().as_nanos() as f64 / rounds as f64
+    });
+    median(times.collect())
+}
+
+/// Nanoseconds a turn of two threads on two cores under one spin lock (test and test-and-set), each turn with the
+/// memory accesses of a captured store: its record, its index entry, the word, two positions.
+pub fn contended_lock(rounds: usize) -> f64 {
+    #[repr(align(64))]
+    #[derive(Default)]
+    struct Line([AtomicU64; 8]);
+    let (shared, index, word) = (Line::default(), Line::default(), Line::default());
+    let ring: Vec<AtomicU64> = (0..1 << 20).map(|_| AtomicU64::new(0)).collect();
+    let lock = &shared.0[0];
+    let turn = |value: u64| {
+        while lock.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
+            let mut round = 0;
+            while lock.load(Relaxed) != 0 {
+                round += 1;
+                // The holder may have been scheduled out.
+                if round < 100 { std::hint::spin_loop() } else { std::thread::yield_now() }
+            }
+        }
+        let tail = shared.0[1].load(Relaxed);
+        for at in 0..3 {
+            ring[(tail + at) as usize & (ring.len() - 1)].store(value, Relaxed);
+        }
+        shared.0[2].store(tail + 1, Release);
+        index.0[0].store(tail + 1, Relaxed);
+        word.0[0].store(value, Relaxed);
+        shared.0[1].store(tail + 3, Release);
+        lock.store(0, Release);
+    };
+    two_threads(rounds, &turn, || ())
+}
+
+/// Nanoseconds a call when two threads call at once, `rounds` times each: the median of some rounds, before each of
+/// which `before` is called.
+pub fn two_threads(rounds: usize, call: &(impl Fn(u64) + Sync), before: impl Fn()) -> f64 {
+    let times = (0..9).map(|_| {
+        before();
+        let start = std::sync::Barrier::new(2);
+        let run = || {
+            start.wait();
+            let begun = Instant::now();
+            (0..rounds as u64).for_each(call);
+            (begun, Instant::now())
+        };
+        let (one, two) = std::thread::scope(|scope| {
+            let other = scope.spawn(run);
+            (run(), other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        one.1.max(two.1).duration_since(one.0.min(two.0)).as_nanos() as f64 / (2 * rounds) as f64
     });
     median(times.collect())
 }
@@ -114,31 +166,28 @@ pub fn tcp_one_way(rounds: usize) -> std::io::Result<f64> {
 
 /// Bytes per second of loopback TCP from one thread to another, in writes of `piece` bytes.
 pub fn tcp_bandwidth(piece: usize, total: usize) -> std::io::Result<f64> {
-    let rounds = (0..3).map(|_| {
-        let (mut here, mut there) = sockets()?;
-        let reader = std::thread::spawn(move || {
-            let mut buffer = vec![0; 256 << 10];
-            let mut left = total;
-            while left > 0 {
-                match there.read(&mut buffer) {
-                    Ok(count) if count > 0 => left = left.saturating_sub(count),
-                    _ => return,
-                }
-            }
-            let _ = there.write_all(&[1]);
-        });
-        let data = vec![1; piece];
-        let start = Instant::now();
+    let (mut here, mut there) = sockets()?;
+    let reader = std::thread::spawn(move || {
+        let mut buffer = vec![0; 256 << 10];
         let mut left = total;
         while left > 0 {
-            let now = left.min(piece);
-            here.write_all(&data[..now])?;
-            left -= now;
+            match there.read(&mut buffer) {
+                Ok(count) if count > 0 => left = left.saturating_sub(count),
+                _ => return,
+            }
         }
-        here.read_exact(&mut [0])?;
-        let rate = total as f64 / start.elapsed().as_secs_f64();
-        let _ = reader.join();
-        Ok(rate)
+        let _ = there.write_all(&[1]);
     });
-    rounds.collect::<std::io::Result<Vec<f64>>>().map(median)
+    let data = vec![1; piece];
+    let start = Instant::now();
+    let mut left = total;
+    while left > 0 {
+        let now = left.min(piece);
+        here.write_all(&data[..now])?;
+        left -= now;
+    }
+    here.read_exact(&mut [0])?;
+    let rate = total as f64 / start.elapsed().as_secs_f64();
+    let _ = reader.join();
+    Ok(rate)
 }

@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> dsm::Result<()> {
     if std::env::var_os(WORKER).is_some() {
         return worker(args);
     }
-    let dir = Directory::new()?;
+    let dir = Directory::new("bench")?;
     let wanted = |name: &str| args.filter.as_deref().is_none_or(|filter| name.contains(filter));
     let show = |figure: Figure| {
         if wanted(figure.name) {
@@ -61,9 +61,7 @@ pub fn run(args: &Args) -> dsm::Result<()> {
         println!("{:<20} {:>14} {:>14} {:>8}   beside", "what", "measured", "floor", "ratio");
     }
     let here = Session::builder("bench").runtime_dir(dir.0.join("a")).join()?;
-    if ["read", "store"].iter().any(|group| wanted(group))
-        || args.filter.as_deref().is_some_and(|f| f.contains("store"))
-    {
+    if args.filter.as_deref().is_none_or(|filter| LOCAL.iter().any(|name| name.contains(filter))) {
         local::run(&here, args.scale, show)?;
     }
     if args.filter.as_deref().is_some_and(|filter| !PAIR.iter().any(|name| name.contains(filter))) {
@@ -78,8 +76,17 @@ pub fn run(args: &Args) -> dsm::Result<()> {
     pair::run(&here, 0, args.scale, &wanted, show)
 }
 
-const PAIR: [&str; 6] =
-    ["visible.2hosts", "updates.2hosts", "hole.64k", "hole.1m", "sem.handoff.2hosts", "barrier.2hosts"];
+const LOCAL: [&str; 6] =
+    ["read", "store.direct", "store.trapped", "store.trapped512", "store.contended", "atomic.leased"];
+const PAIR: [&str; 7] = [
+    "visible.2hosts",
+    "updates.2hosts",
+    "hole.64k",
+    "hole.1m",
+    "atomic.2hosts",
+    "sem.handoff.2hosts",
+    "barrier.2hosts",
+];
 
 fn worker(args: &Args) -> dsm::Result<()> {
     let session = Session::builder("bench").join()?;
@@ -112,12 +119,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// A directory for the two virtual hosts, removed at the end.
-struct Directory(PathBuf);
+pub struct Directory(pub PathBuf);
 
 impl Directory {
-    fn new() -> dsm::Result<Self> {
+    /// Makes one for what `what` says.
+    pub fn new(what: &str) -> dsm::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("dsm-bench-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("dsm-{what}-{}", std::process::id()));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|source| dsm::Error::System { what: format!("cannot make {}", path.display()), source })?;
         Ok(Self(path))
@@ -131,7 +139,7 @@ impl Drop for Directory {
 }
 
 /// A child that does not outlive us.
-struct Reaped(Child);
+pub struct Reaped(pub Child);
 
 impl Drop for Reaped {
     fn drop(&mut self) {

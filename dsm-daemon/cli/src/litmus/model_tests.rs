@@ -290,7 +290,7 @@ fn both_ways_to_state_the_rules_allow_the_same() {
         (state >> 11) % below
     };
     let mut more = 0;
-    for number in 0..150 {
+    for number in 0..300 {
         let program = random_program(&mut random);
         let found = explore(&program, Rules::DESIGN);
         assert!(!found.diverged, "program {number}: {program:?}");

@@ -76,11 +76,6 @@ pub const TESTS: &[Test] = &[
 ];
 
 impl Test {
-    /// By name, whatever the case.
-    pub fn find(name: &str) -> Option<&'static Self> {
-        TESTS.iter().find(|test| test.name.eq_ignore_ascii_case(name))
-    }
-
     /// The threads' operations, and how many registers they use.
     pub fn ops(&self) -> (Vec<Vec<Op>>, usize) {
         let mut registers = 0u8;

@@ -181,6 +181,11 @@ impl Job {
         self.hosts == placements(self.hosts.len())[0]
     }
 
+    /// Are its accesses plain stores or accessors, with nothing between them?
+    pub fn plain(&self) -> bool {
+        matches!(self.door, Door::Plain | Door::Accessor) && self.between == Between::Nothing
+    }
+
     fn share(&self) -> u64 {
         let found = STORES.iter().find(|(door, between, _)| (*door, *between) == (self.door, self.between));
         let share = found.map_or(1, |(_, _, share)| *share);

@@ -5,7 +5,7 @@ use super::stubs::{self, Code};
 use super::trampoline::{self, Frame};
 use super::{Refusal, Trap};
 use crate::plan::{BitOffset, Footprint};
-use crate::{Outcome, memory};
+use crate::{Outcome, memory, sys};
 
 /// Where the displaced instruction finds its operand. Aligned as the strictest of them asks.
 #[repr(C, align(64))]
@@ -127,13 +127,13 @@ pub(super) fn commit(trap: &mut Trap, left: &Left) -> Outcome {
 
 /// Runs the instruction and stores what it wrote.
 pub(super) fn carry_out(trap: &mut Trap, request: Request) -> Result<Outcome, Refusal> {
+    let unsure = request.state && !request.converts && trap.machine.extended().x87_unmasked();
     match request.footprint {
         Footprint::SaveArea { compact } => return save_area(trap, compact),
-        Footprint::Detected => return detected(trap, request),
         // An x87 exception that is not masked may keep the instruction from storing: that has to be seen.
-        Footprint::Whole if request.state && !request.converts && trap.machine.extended().x87_unmasked() => {
-            return detected(trap, request);
-        }
+        Footprint::Whole if unsure => return detected(trap, request, true),
+        // Of its area FXSAVE leaves bytes out, but it must be there. MASKMOVQ is content with what it selects.
+        Footprint::Detected => return detected(trap, request, request.width > size_of::<u64>()),
         Footprint::Whole | Footprint::Masked { .. } => {}
     }
     let (offset, address) = operand(trap, request.bit, request.width);
@@ -161,8 +161,10 @@ pub(super) fn carry_out(trap: &mut Trap, request: Request) -> Result<Outcome, Re
     let state = if request.state { State::Kept } else { State::Unused };
     let left = match request.converts {
         true => converting(trap, &code, offset, operand)?,
-        false => run(trap, &code, offset, operand, state)?,
+        false => Some(run(trap, &code, offset, operand, state)?),
     };
+    // An exception is on its way to the program, which is still at the instruction.
+    let Some(left) = left else { return Ok(Outcome::Done) };
     if request.state {
         let rip = trap.site.rip;
         trap.machine.extended().place_x87(left.stub, rip, offset);
@@ -174,19 +176,45 @@ pub(super) fn carry_out(trap: &mut Trap, request: Request) -> Result<Outcome, Re
 }
 
 /// Runs an instruction that may raise SIMD exceptions with all of them masked: a signal for it could not be delivered
-/// here. One that the program did not mask cannot be carried out.
-fn converting(trap: &mut Trap, code: &Code, offset: u64, operand: &mut [u8]) -> Result<Left, Refusal> {
+/// here. `None`: it raises one that the program did not mask. Nothing is stored then, and the program gets the signal.
+fn converting(trap: &mut Trap, code: &Code, offset: u64, operand: &mut [u8]) -> Result<Option<Left>, Refusal> {
     const FLAGS: u32 = 0x3f;
     const MASKS: u32 = 0x1f80;
+    /// Invalid, denormal and divide by zero: found before there is a result, and then the others are not.
+    const EARLY: u32 = 0b111;
     let before = trap.machine.extended().mxcsr();
     trap.machine.extended().set_mxcsr(before & !FLAGS | MASKS);
     let left = run(trap, code, offset, operand, State::Kept);
     let raised = trap.machine.extended().mxcsr() & FLAGS;
-    trap.machine.extended().set_mxcsr(before | raised);
-    if raised & !(before >> 7) & FLAGS != 0 {
-        return Err("it raises a floating-point exception that is not masked");
+    let unmasked = raised & !(before >> 7) & FLAGS;
+    let seen = if unmasked & EARLY != 0 { raised & EARLY } else { raised };
+    trap.machine.extended().set_mxcsr(before | if unmasked == 0 { raised } else { seen });
+    let left = left?;
+    if unmasked == 0 {
+        return Ok(Some(left));
     }
-    left
+    if trap.blocked & 1 << (libc::SIGFPE - 1) != 0 || !sys::delivers(libc::SIGFPE) {
+        return Err("it raises a floating-point exception whose signal the program blocks or ignores");
+    }
+    sys::send_to_self(libc::SIGFPE, float_code(unmasked & seen), trap.site.rip);
+    Ok(None)
+}
+
+/// The signal's code for SIMD exceptions, given as bits of MXCSR.
+fn float_code(exceptions: u32) -> i32 {
+    // FPE_FLTDIV and its like, which libc's crate does not have.
+    const DIVIDED: i32 = 3;
+    const OVERFLOWED: i32 = 4;
+    const UNDERFLOWED: i32 = 5;
+    const INEXACT: i32 = 6;
+    const INVALID: i32 = 7;
+    match exceptions.trailing_zeros() {
+        0 => INVALID,
+        2 => DIVIDED,
+        3 => OVERFLOWED,
+        1 | 4 => UNDERFLOWED,
+        _ => INEXACT,
+    }
 }
 
 const BACKGROUNDS: [u8; 2] = [0x55, 0xaa];
@@ -209,9 +237,13 @@ fn accepts(trap: &Trap, address: usize, one: &[u8], other: &[u8]) -> bool {
         && agreeing(one, other).all(|(from, len)| trap.sink.writable(address + from, len))
 }
 
+/// `all`: bytes that it does not write must be writable, too.
 #[inline(never)]
-fn detected(trap: &mut Trap, request: Request) -> Result<Outcome, Refusal> {
+fn detected(trap: &mut Trap, request: Request, all: bool) -> Result<Outcome, Refusal> {
     let (offset, address) = operand(trap, None, request.width);
+    if all && !trap.sink.writable(address, request.width) {
+        return Ok(Outcome::NotOurs);
+    }
     let code = prepare(trap, offset)?;
     let mut outputs = BACKGROUNDS.map(|background| Scratch([background; 512]));
     for output in &mut outputs {
@@ -246,17 +278,34 @@ fn save_area(trap: &mut Trap, compact: bool) -> Result<Outcome, Refusal> {
         return Err("it saves registers that the signal frame does not hold");
     }
     let code = prepare(trap, offset)?;
-    let mut outputs = BACKGROUNDS.map(|background| Scratch([background; ROOM]));
-    for output in &mut outputs {
-        if !compact {
-            // The bits of components that are not asked for stay as they are.
-            if !memory::readable(address + HEADER.start, HEADER.len()) {
-                return Ok(Outcome::NotOurs);
-            }
-            // SAFETY: just asked.
-            unsafe { memory::read(address + HEADER.start, &mut output.0[HEADER]) };
+    let mut header = [0; 8];
+    if !compact {
+        // The bits of components that are not asked for stay as they are.
+        if !memory::readable(address + HEADER.start, HEADER.len()) {
+            return Ok(Outcome::NotOurs);
         }
-        run(trap, &code, offset, &mut output.0[..size], State::Loaded)?;
+        // SAFETY: just asked.
+        unsafe { memory::read(address + HEADER.start, &mut header) };
+    }
+    let mut outputs = BACKGROUNDS.map(|background| Scratch([background; ROOM]));
+    let mut tries = 0;
+    loop {
+        for (output, background) in outputs.iter_mut().zip(BACKGROUNDS) {
+            output.0[..size].fill(background);
+            if !compact {
+                output.0[HEADER].copy_from_slice(&header);
+            }
+            run(trap, &code, offset, &mut output.0[..size], State::Loaded)?;
+        }
+        // Whether a component in its initial state counts as in use is up to the processor, which may change its mind
+        // at an interrupt; only two runs that agree on that show what was written.
+        if agree_on_components(&outputs[0].0[HEADER], &outputs[1].0[HEADER]) {
+            break;
+        }
+        tries += 1;
+        if tries == 1000 {
+            return Err("the processor does not say twice which registers it saved");
+        }
     }
     let [one, other] = &outputs;
     let (one, other) = (&one.0[..size], &other.0[..size]);
@@ -269,9 +318,29 @@ fn save_area(trap: &mut Trap, compact: bool) -> Result<Outcome, Refusal> {
     Ok(trap.advance())
 }
 
+/// Do two runs name the same components in the first word of their headers?
+fn agree_on_components(one: &[u8], other: &[u8]) -> bool {
+    // Eight bytes that were written are equal; the backgrounds would not be.
+    one == other
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_that_disagree_show_nothing() {
+        assert!(agree_on_components(&7u64.to_le_bytes(), &7u64.to_le_bytes()));
+        assert!(!agree_on_components(&7u64.to_le_bytes(), &5u64.to_le_bytes()));
+    }
+
+    #[test]
+    fn exceptions_have_the_kernels_codes() {
+        for (bit, code) in [7, 5, 3, 4, 5, 6].into_iter().enumerate() {
+            assert_eq!(float_code(1 << bit), code);
+        }
+        assert_eq!(float_code(0b11_1000), 4);
+    }
 
     #[test]
     fn agreement_shows_what_was_written() {

@@ -275,7 +275,7 @@ mod tests {
         for (number, offset) in [(2, 576), (5, 832), (6, 896), (7, 1408)] {
             offsets[number] = offset;
         }
-        Processor { fsgsbase: true, xcr0: 0xe7, offsets, area: 2432, amd: false }
+        Processor { fsgsbase: true, xcr0: 0xe7, offsets, area: 2432, amd: false, linear: 48 }
     }
 
     fn area(in_use: u64) -> Vec<u8> {

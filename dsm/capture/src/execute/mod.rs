@@ -28,6 +28,8 @@ pub(crate) struct Trap<'a> {
     pub(crate) site: &'a Site,
     /// The cache's entry of the site, if it has one.
     pub(crate) held: Option<&'a Held>,
+    /// The signals that the program blocks.
+    pub(crate) blocked: u64,
 }
 
 impl Trap<'_> {
@@ -82,9 +84,9 @@ pub(crate) fn carry_out(trap: &mut Trap) -> Result<Outcome, Refusal> {
             let address = trap.place().address(&trap.machine);
             trap.store(address, &[byte])
         }
-        Action::Vector { register, from, width, element, mask } => {
-            let part =
-                moves::Part { from: usize::from(from), width: usize::from(width), element: usize::from(element) };
+        Action::Vector { register, from, width, element, mask, whole } => {
+            let [from, width, element] = [from, width, element].map(usize::from);
+            let part = moves::Part { from, width, element, whole };
             moves::vector(trap, register, part, mask)
         }
         Action::Selected { register, selector, width, element } => {
@@ -114,8 +116,8 @@ pub(crate) fn carry_out(trap: &mut Trap) -> Result<Outcome, Refusal> {
         Action::Direct { destination, short } => moves::direct(trap, destination, short),
         Action::String { copies, width, repeated } => strings::run(trap, copies, usize::from(width), repeated),
         Action::Push { value, width } => stack::push(trap, value, usize::from(width)),
-        Action::Call { target } => stack::call(trap, target),
-        Action::Enter { size, level } => stack::enter(trap, size, level),
+        Action::Call { target } => return stack::call(trap, target),
+        Action::Enter { size, level, width } => stack::enter(trap, size, level, usize::from(width)),
         Action::Pop { width } => stack::pop(trap, usize::from(width)),
         Action::Displaced { width, state, footprint, bit, converts } => {
             let request = displaced::Request { width: usize::from(width), state, footprint, bit, converts };

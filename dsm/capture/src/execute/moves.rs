@@ -25,6 +25,8 @@ pub(super) struct Part {
     pub(super) from: usize,
     pub(super) width: usize,
     pub(super) element: usize,
+    /// Elements that are left out must be writable, too.
+    pub(super) whole: bool,
 }
 
 /// A vector register, wholly or under a mask register.
@@ -37,6 +39,9 @@ pub(super) fn vector(trap: &mut Trap, register: u8, part: Part, mask: u8) -> Out
         return trap.store(address, bytes);
     }
     let enabled = extended.opmask(mask) & lanes_mask(part.width / part.element);
+    if part.whole && !trap.sink.writable(address, part.width) {
+        return Outcome::NotOurs;
+    }
     runs(trap, address, bytes, part.element, enabled)
 }
 
@@ -127,7 +132,8 @@ pub(super) struct Shape {
 pub(super) fn scatter(trap: &mut Trap, register: u8, index: u8, shape: Shape, mask: u8) -> Outcome {
     let extended = trap.machine.extended();
     let (bytes, indices) = (extended.vector(register), extended.vector(index));
-    let mut enabled = extended.opmask(mask) & lanes_mask(shape.lanes);
+    let whole = extended.opmask(mask);
+    let mut enabled = whole & lanes_mask(shape.lanes);
     let place = *trap.place();
     let start = place.offset(&trap.machine);
     let mut stored = false;
@@ -145,10 +151,12 @@ pub(super) fn scatter(trap: &mut Trap, register: u8, index: u8, shape: Shape, ma
     if enabled != 0 && !stored {
         return Outcome::NotOurs;
     }
-    trap.machine.extended().set_opmask(mask, enabled);
     if enabled != 0 {
+        // Bits without a lane are cleared only with the last one.
+        trap.machine.extended().set_opmask(mask, whole & !lanes_mask(shape.lanes) | enabled);
         return Outcome::Done;
     }
+    trap.machine.extended().set_opmask(mask, 0);
     trap.advance()
 }
 

@@ -1,7 +1,7 @@
 //! Instructions that write to the stack, for stacks inside the region, and POP to memory.
 
-use super::Trap;
 use super::machine::gpr;
+use super::{Refusal, Trap};
 use crate::plan::{Segment, Value};
 use crate::{Outcome, memory};
 use std::arch::asm;
@@ -36,9 +36,28 @@ pub(super) fn push(trap: &mut Trap, value: Value, width: usize) -> Outcome {
     outcome
 }
 
+/// Has this thread a shadow stack, onto which CALL would push, too?
+fn has_shadow_stack() -> bool {
+    let pointer: u64;
+    // SAFETY: reads the shadow stack's pointer; where there is none, the instruction does nothing.
+    unsafe { asm!("xor {0:e}, {0:e}", "rdsspq {0}", out(reg) pointer, options(nomem, nostack)) };
+    pointer != 0
+}
+
 /// CALL, direct and indirect.
-pub(super) fn call(trap: &mut Trap, target: Value) -> Outcome {
+pub(super) fn call(trap: &mut Trap, target: Value) -> Result<Outcome, Refusal> {
+    if has_shadow_stack() {
+        return Err("its return address would be missing on the shadow stack");
+    }
+    Ok(near_call(trap, target))
+}
+
+fn near_call(trap: &mut Trap, target: Value) -> Outcome {
     let Some(target) = trap.value(target, 8) else { return Outcome::NotOurs };
+    // To an address that cannot be, the processor does not call: the fault is at the instruction, and nothing is stored.
+    if !trap.machine.processor.is_canonical(target) {
+        return Outcome::NotOurs;
+    }
     let next = trap.site.rip.wrapping_add(u64::from(trap.plan().len));
     let top = trap.machine.full(gpr::RSP).wrapping_sub(8);
     let outcome = trap.store(top as usize, &next.to_le_bytes());
@@ -49,32 +68,34 @@ pub(super) fn call(trap: &mut Trap, target: Value) -> Outcome {
     outcome
 }
 
-/// ENTER: the frame pointer, copies of `level - 1` outer ones, the new one, and room for `size` bytes.
-pub(super) fn enter(trap: &mut Trap, size: u16, level: u8) -> Outcome {
-    const WORD: u64 = 8;
+/// ENTER: the frame pointer, copies of `level - 1` outer ones, the new one, and room for `size` bytes. With words of
+/// two bytes only the lowest of the frame pointer change.
+pub(super) fn enter(trap: &mut Trap, size: u16, level: u8, width: usize) -> Outcome {
+    let word = width as u64;
     let (stack, base) = (trap.machine.full(gpr::RSP), trap.machine.full(gpr::RBP));
-    let frame = stack.wrapping_sub(WORD);
+    let frame = stack.wrapping_sub(word);
     let copies = u64::from(level.max(1)) - 1;
     let words = if level == 0 { 1 } else { copies + 2 };
-    let end = stack.wrapping_sub(words * WORD).wrapping_sub(u64::from(size));
+    let end = stack.wrapping_sub(words * word).wrapping_sub(u64::from(size));
     // The processor also makes sure that the new top of the stack can be written.
     let len = stack.wrapping_sub(end) as usize;
-    let outer = base.wrapping_sub(copies * WORD) as usize;
-    if !trap.accepts(end as usize, len) || !memory::readable(outer, (copies * WORD) as usize) {
+    let outer = base.wrapping_sub(copies * word) as usize;
+    if !trap.accepts(end as usize, len) || !memory::readable(outer, copies as usize * width) {
         return Outcome::NotOurs;
     }
     for index in 0..words {
         // Word by word, as a frame pointer to be copied may be one that was just pushed.
-        let copied = base.wrapping_sub(index * WORD) as usize;
-        let word = match index {
+        let copied = base.wrapping_sub(index * word) as usize;
+        let value = match index {
             0 => Some(base),
-            _ if index <= copies => memory::word(copied, WORD as usize),
+            _ if index <= copies => memory::word(copied, width),
             _ => Some(frame),
         };
-        let Some(word) = word else { return Outcome::NotOurs };
-        trap.sink.store(stack.wrapping_sub((index + 1) * WORD) as usize, &word.to_le_bytes());
+        let Some(value) = value else { return Outcome::NotOurs };
+        trap.sink.store(stack.wrapping_sub((index + 1) * word) as usize, &value.to_le_bytes()[..width]);
     }
-    trap.machine.set_full(gpr::RBP, frame);
+    let changed = u64::MAX >> (64 - width * 8);
+    trap.machine.set_full(gpr::RBP, base & !changed | frame & changed);
     trap.machine.set_full(gpr::RSP, end);
     trap.advance()
 }

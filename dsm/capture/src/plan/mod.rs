@@ -146,8 +146,9 @@ pub(crate) enum Action {
     Move { value: Value, width: u8, reversed: bool },
     /// 1 or 0.
     Condition { code: u8 },
-    /// `width` bytes of a vector register starting at `from`; with `mask` not 0 only the elements that it enables.
-    Vector { register: u8, from: u8, width: u8, element: u8, mask: u8 },
+    /// `width` bytes of a vector register starting at `from`; with `mask` not 0 only the elements that it enables. With
+    /// `whole` the others must be writable all the same.
+    Vector { register: u8, from: u8, width: u8, element: u8, mask: u8, whole: bool },
     /// The elements of a vector register whose sign bit is set in another.
     Selected { register: u8, selector: u8, width: u8, element: u8 },
     /// The enabled elements of a vector register, without gaps.
@@ -169,7 +170,7 @@ pub(crate) enum Action {
     /// CALL near.
     Call { target: Value },
     /// ENTER.
-    Enter { size: u16, level: u8 },
+    Enter { size: u16, level: u8, width: u8 },
     /// POP to memory.
     Pop { width: u8 },
     /// Anything else, by running a copy of the instruction elsewhere. `state`: it uses more than general registers.
@@ -273,10 +274,11 @@ fn special(instruction: &Instruction) -> Option<(Place, Action)> {
             Some(target) => Action::Call { target },
             None => Action::Refused("its target is unknown"),
         },
-        M::Enter if pushed() as u16 != 0 && instruction.code() == iced_x86::Code::Enterq_imm16_imm8 => {
-            Action::Enter { size: instruction.immediate16(), level: instruction.immediate8_2nd() & 31 }
-        }
-        M::Enter => Action::Refused("16-bit ENTER is not carried out"),
+        M::Enter => Action::Enter {
+            size: instruction.immediate16(),
+            level: instruction.immediate8_2nd() & 31,
+            width: if instruction.code() == iced_x86::Code::Enterq_imm16_imm8 { 8 } else { 2 },
+        },
         M::Pop if instruction.op0_kind() == OpKind::Memory => Action::Pop { width: pushed() },
         M::Clzero => {
             let short = instruction.code() != iced_x86::Code::Clzeroq;
@@ -308,6 +310,7 @@ fn special(instruction: &Instruction) -> Option<(Place, Action)> {
             Action::Refused("shadow stacks are not carried out")
         }
         M::Bndmov | M::Bndstx => Action::Refused("bounds registers are not carried out"),
+        _ if is_padlock(instruction) => Action::Refused("instructions of VIA's PadLock are not carried out"),
         M::Xsaves | M::Xsaves64 | M::Vmptrst | M::Vmread => Action::Refused("it is for the operating system"),
         _ => return None,
     };
@@ -331,6 +334,14 @@ fn written(instruction: &Instruction, operand: u32) -> Action {
 
 fn is_remote_atomic(mnemonic: Mnemonic) -> bool {
     matches!(mnemonic, Mnemonic::Aadd | Mnemonic::Aand | Mnemonic::Aor | Mnemonic::Axor)
+}
+
+fn is_padlock(instruction: &Instruction) -> bool {
+    use iced_x86::CpuidFeature as F;
+    let padlock = |feature: &F| {
+        matches!(*feature, F::PADLOCK_ACE | F::PADLOCK_PHE | F::PADLOCK_PMM | F::PADLOCK_RNG | F::PADLOCK_GMI)
+    };
+    instruction.cpuid_features().iter().any(padlock)
 }
 
 fn is_conditional_add(instruction: &Instruction) -> bool {

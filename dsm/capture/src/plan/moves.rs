@@ -19,6 +19,8 @@ pub(super) fn plan(instruction: &Instruction) -> Option<Action> {
             width,
             element: element(instruction.memory_size()),
             mask,
+            // Masked moves suppress the faults of elements that they leave out; masked extractions do not.
+            whole: from_lane(instruction),
         })
     };
     // Lane `immediate`, of as many as the source has, counted in units of the operand.
@@ -128,6 +130,10 @@ pub(super) fn plan(instruction: &Instruction) -> Option<Action> {
         }
         _ => None,
     }
+}
+
+fn from_lane(instruction: &Instruction) -> bool {
+    instruction.op_count() == 3 && instruction.op2_kind() == OpKind::Immediate8
 }
 
 fn scatter(instruction: &Instruction, mask: u8, wide_index: bool) -> Option<Action> {

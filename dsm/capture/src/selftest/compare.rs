@@ -9,6 +9,13 @@ const HEADER: usize = 512;
 const X87: u64 = 1;
 const SSE: u64 = 2;
 const AVX: u64 = 4;
+/// The components that have no place in the legacy area, with their names and sizes.
+const UPPER: [(usize, &str, usize); 4] = [
+    (component::AVX, "ymm, upper halves", 256),
+    (component::OPMASK, "masks", 64),
+    (component::ZMM_HIGH, "zmm, upper halves", 512),
+    (component::ZMM_MORE, "zmm16 to 31", 1024),
+];
 
 /// Fills an area made by the kernel with random state.
 pub(super) fn randomize(area: &mut [u8], has_header: bool, processor: &Processor, rng: &mut Rng) {
@@ -121,12 +128,10 @@ fn observable(area: &[u8], has_header: bool, processor: &Processor) -> Vec<(&'st
         ("mxcsr", area[24..28].to_vec()),
         ("xmm", part(SSE, 160, 256)),
     ];
-    let sizes =
-        [(component::AVX, 256), (component::OPMASK, 64), (component::ZMM_HIGH, 512), (component::ZMM_MORE, 1024)];
-    for (number, size) in sizes {
+    for (number, name, size) in UPPER {
         let at = processor.offsets[number] as usize;
         if has_header && at != 0 {
-            parts.push(("upper vectors or masks", part(1 << number, at, size)));
+            parts.push((name, part(1 << number, at, size)));
         }
     }
     parts
@@ -162,4 +167,128 @@ pub(super) fn differences(
         let _ = writeln!(text, "  {name}:\n    natively {left:02x?}\n    captured {right:02x?}");
     }
     text
+}
+
+/// The registers beyond the general ones, for a report.
+pub(super) fn shown(state: &State, has_header: bool, processor: &Processor) -> String {
+    let mut text = String::new();
+    for (name, bytes) in observable(&state.area, has_header, processor) {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let _ = writeln!(text, "  {name} {hex}");
+    }
+    text
+}
+
+/// Of an area that XSAVE and its like wrote: which bytes, and which bits of its header's first word, the processor may
+/// leave either way.
+///
+/// Whether a component that holds its initial value counts as in use is the processor's own affair: it may change its
+/// mind at any interrupt. It is so for the components that *are* initial before the instruction, and for no others.
+pub(super) struct Undecided {
+    bits: u64,
+    bytes: Vec<std::ops::Range<usize>>,
+    /// MXCSR and its mask, which go with SSE in some of these instructions.
+    control: [u8; 8],
+}
+
+impl Undecided {
+    /// `start`: the registers before the instruction. `compact`: it writes the compacted format.
+    pub(super) fn new(start: &State, compact: bool, has_header: bool, processor: &Processor) -> Self {
+        let asked = (start.registers[0] & 0xffff_ffff | start.registers[2] << 32) & processor.xcr0;
+        let observed = observable(&start.area, has_header, processor);
+        let zero = |name: &str| observed.iter().filter(|(own, _)| *own == name).all(|(_, b)| b.iter().all(|b| *b == 0));
+        let mut undecided = Self { bits: 0, bytes: vec![], control: [0; 8] };
+        undecided.control.copy_from_slice(&start.area[24..32]);
+        let x87_initial = zero("x87 stack")
+            && observed.iter().any(|(name, bytes)| {
+                *name == "x87 control" && bytes[..2] == 0x37fu16.to_le_bytes() && bytes[2..].iter().all(|b| *b == 0)
+            });
+        if asked & X87 != 0 && x87_initial {
+            undecided.bits |= X87;
+            undecided.bytes.extend([0..24, 32..160]);
+        }
+        if asked & SSE != 0 && zero("xmm") {
+            undecided.bits |= SSE;
+            undecided.bytes.extend([24..32, 160..416]);
+        }
+        let mut next = HEADER + 64;
+        for (number, name, size) in UPPER {
+            if asked & 1 << number == 0 {
+                continue;
+            }
+            let at = if compact { next } else { processor.offsets[number] as usize };
+            next += size;
+            if zero(name) {
+                undecided.bits |= 1 << number;
+                undecided.bytes.push(at..at + size);
+            }
+        }
+        undecided
+    }
+
+    /// Makes in `captured`, an area of at least a header, equal to `native` what may differ, if it has one of the two
+    /// values that it may have: those `before`, or the initial ones. Did anything differ?
+    pub(super) fn settle(&self, before: &[u8], native: &[u8], captured: &mut [u8]) -> bool {
+        let mut differed = false;
+        let bits = self.bits.to_le_bytes();
+        for at in 0..8 {
+            let settled = captured[HEADER + at] & !bits[at] | native[HEADER + at] & bits[at];
+            differed |= settled != captured[HEADER + at];
+            captured[HEADER + at] = settled;
+        }
+        for range in &self.bytes {
+            let Some(captured) = captured.get_mut(range.clone()) else { continue };
+            let mut initial = vec![0; range.len()];
+            match range.start {
+                0 => initial[..2].copy_from_slice(&0x37fu16.to_le_bytes()),
+                24 => initial.copy_from_slice(&self.control),
+                _ => {}
+            }
+            // The reserved bytes of a stack slot may stay as they are.
+            let may = |found: &[u8]| {
+                found.iter().zip(&before[range.clone()]).zip(&initial).all(|((b, old), new)| b == old || b == new)
+            };
+            if may(captured) && may(&native[range.clone()]) {
+                differed |= *captured != native[range.clone()];
+                captured.copy_from_slice(&native[range.clone()]);
+            }
+        }
+        differed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An area as XSAVE leaves it, with these components in use.
+    fn area(used: u64, xmm: u8) -> Vec<u8> {
+        let mut area = vec![0; 1024];
+        area[160..416].fill(xmm);
+        area[HEADER..HEADER + 8].copy_from_slice(&used.to_le_bytes());
+        area
+    }
+
+    #[test]
+    fn only_what_is_initial_may_differ() {
+        let mut processor = Processor::detect();
+        (processor.xcr0, processor.offsets) = (3, [0; 8]);
+        let mut start = State { registers: [0; 16], rip: 0, flags: 0, area: vec![0; 1024] };
+        (start.registers[0], start.area[HEADER]) = (3, 3);
+        let before = vec![0x99; 1024];
+        // SSE is initial: the bit may be either way, and the bytes zero or untouched, but nothing else.
+        let undecided = Undecided::new(&start, false, true, &processor);
+        let settled = |native: &[u8], mut captured: Vec<u8>| {
+            undecided.settle(&before, native, &mut captured);
+            captured == native
+        };
+        assert!(settled(&area(3, 0), area(1, 0)) && settled(&area(1, 0x99), area(3, 0)));
+        assert!(!settled(&area(3, 0), area(3, 7)) && !settled(&area(3, 0), area(2, 0)));
+        // With something in XMM3 there is nothing to decide.
+        start.area[210] = 1;
+        let undecided = Undecided::new(&start, false, true, &processor);
+        let mut captured = area(1, 0);
+        assert!(!undecided.settle(&before, &area(3, 0), &mut captured));
+        assert_ne!(captured, area(3, 0));
+    }
 }

@@ -1,6 +1,6 @@
 //! Random instructions that write memory, and random registers for them.
 
-use super::arena::Arena;
+use super::ground::Ground;
 use super::rng::Rng;
 use iced_x86::{
     Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpCodeOperandKind as Kind,
@@ -53,62 +53,107 @@ struct Shape {
     short: bool,
 }
 
+/// What operands are drawn from, and what is drawn for the memory operand.
+struct Aim {
+    end_of_code: u64,
+    evex_registers: u64,
+    /// 31 bits reach the target.
+    low: bool,
+    /// RIP does.
+    near: bool,
+    /// How the memory operand is written.
+    shape: Option<Shape>,
+    /// There is an implicit memory operand: are its addresses those of 32 bits?
+    implicit: Option<bool>,
+}
+
 /// Makes one instruction of `code`, at `ip`. `None`: this draw cannot be encoded, or it is not what it says.
-pub(super) fn generate(code: Code, rng: &mut Rng, arena: &Arena, ip: u64) -> Option<Case> {
+pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> Option<Case> {
     let operands = code.op_code();
     let mut instruction = Instruction::default();
     instruction.set_code(code);
-    let target = arena.target(rng, size_of_memory(code));
+    let target = ground.target(rng, size_of_memory(code));
     let mut registers: [u64; 16] = std::array::from_fn(|_| rng.value());
-    let mut shape = None;
+    // A segment whose base is added to an address that can have one.
+    let (segment, base) = if rng.one_in(6) { ground.segment(rng) } else { (Register::None, 0) };
+    let mut aim = Aim {
+        end_of_code: ground.end_of_code(),
+        evex_registers: ground.evex_registers,
+        low: ground.is_low(base) && (!operands.op_kinds().contains(&Kind::es_rDI) || ground.low),
+        near: (ground.middle() as u64).wrapping_sub(base).abs_diff(ip) < 1 << 30,
+        shape: None,
+        implicit: None,
+    };
     for operand in 0..operands.op_count() {
-        set_operand(&mut instruction, operand, operands.op_kind(operand), rng, arena, &mut shape, ip)?;
+        set_operand(&mut instruction, operand, operands.op_kind(operand), rng, &mut aim)?;
     }
     if operands.require_op_mask_register() || (operands.can_use_op_mask_register() && rng.one_in(2)) {
         instruction.set_op_mask(nth(Register::K1, rng.below(7)));
     }
     if operands.can_use_lock_prefix() && rng.one_in(2) {
         instruction.set_has_lock_prefix(true);
+        // The hints of lock elision, which mean nothing any more.
+        match rng.below(16) {
+            0 => instruction.set_has_xacquire_prefix(true),
+            1 => instruction.set_has_xrelease_prefix(true),
+            _ => {}
+        }
     }
     if code.is_string_instruction() {
         match rng.below(4) {
             0 => {}
-            1 if operands.can_use_repne_prefix() => instruction.set_has_repne_prefix(true),
+            // It has no meaning of its own here, but it repeats too.
+            1 => instruction.set_has_repne_prefix(true),
             _ => instruction.set_has_rep_prefix(true),
         }
     }
-    let mut segment_base = 0;
-    if shape.is_some_and(|shape: Shape| !shape.short) && rng.one_in(8) {
-        let (segment, base) = arena.segment(rng);
+    let line = instruction.mnemonic() == Mnemonic::Clzero;
+    if aim.shape.is_some() || aim.implicit.is_some() || line {
         instruction.set_segment_prefix(segment);
-        segment_base = base;
     }
     let mut flags = 0x202 | (rng.next() & 0x8d5);
-    let mut wanted = (target as u64).wrapping_sub(segment_base);
+    let mut wanted = (target as u64).wrapping_sub(base);
     let mut poke = None;
-    stack_and_strings(&mut instruction, &mut registers, &mut flags, target, rng, arena);
+    stack_and_strings(&mut instruction, &mut registers, &mut flags, target, rng, ground, base);
     if moves_by_bits(&instruction) {
         wanted = move_by_bits(&instruction, &mut registers, wanted, rng);
     }
     if writes_stack(&instruction) || instruction.mnemonic() == Mnemonic::Movdir64b {
         // The explicit operand, if there is one, is a source somewhere else.
-        wanted = (arena.target(rng, 64) as u64).wrapping_sub(segment_base);
+        wanted = (ground.target(rng, 64) as u64).wrapping_sub(base);
         if code.is_call_near_indirect() {
-            poke = Some((wanted.wrapping_add(segment_base) as usize, arena.end_of_code()));
+            let place = wanted.wrapping_add(base) as usize;
+            // A target that cannot be put there would be a random one.
+            if aim.shape.is_some() && !ground.in_region(place, 8) {
+                return None;
+            }
+            // Now and then one that cannot be an address.
+            let impossible = if rng.one_in(8) { 1 << 62 } else { 0 };
+            poke = Some((place, ground.end_of_code() | impossible));
         }
     }
-    if let Some(shape) = shape {
+    if let Some(shape) = aim.shape {
+        // One register cannot be both.
+        let bits = moves_by_bits(&instruction).then(|| instruction.op1_register().full_register());
+        if bits.is_some_and(|bits| bits == shape.base.full_register()) {
+            return None;
+        }
         address(&mut instruction, &mut registers, shape, wanted, rng)?;
     }
     if code.is_call_near_indirect() && instruction.op0_kind() == OpKind::Register {
-        registers[instruction.op0_register().full_register().number()] = arena.end_of_code();
+        let impossible = if rng.one_in(8) { 1 << 62 } else { 0 };
+        registers[instruction.op0_register().full_register().number()] = ground.end_of_code() | impossible;
     }
-    if instruction.mnemonic() == Mnemonic::Clzero {
-        registers[0] = target as u64;
+    if line {
+        let short = code == Code::Clzerod;
+        if short && !aim.low {
+            return None;
+        }
+        registers[0] = (target as u64).wrapping_sub(base) | if short { rng.next() << 32 } else { 0 };
     }
     if matches!(instruction.mnemonic(), Mnemonic::Cmpxchg | Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b) && rng.one_in(2)
     {
-        let [low, high] = arena.peek(target);
+        let [low, high] = ground.peek(target);
         let wide = instruction.mnemonic() == Mnemonic::Cmpxchg16b;
         let narrow = instruction.mnemonic() == Mnemonic::Cmpxchg8b;
         let uses = |register: Register| [instruction.memory_base(), instruction.memory_index()].contains(&register);
@@ -123,7 +168,7 @@ pub(super) fn generate(code: Code, rng: &mut Rng, arena: &Arena, ip: u64) -> Opt
         registers[0] = mask & rng.next() | rng.below(2) << 1;
     }
     let bytes = encode(&instruction, ip, rng)?;
-    let (decoded, _) = crate::decode::decode_bytes(&bytes, ip, arena.amd);
+    let (decoded, _) = crate::decode::decode_bytes(&bytes, ip, ground.amd);
     if decoded.code() != code || decoded.len() != bytes.len() || !writes_memory(&decoded) {
         return None;
     }
@@ -147,27 +192,60 @@ fn size_of_memory(code: Code) -> usize {
     }
 }
 
+/// Some instruction of `code`, with operands as far as they can be chosen.
+pub(super) fn representative(code: Code) -> Instruction {
+    let mut instruction = Instruction::default();
+    instruction.set_code(code);
+    let mut rng = Rng::new(1);
+    let mut aim =
+        Aim { end_of_code: 0, evex_registers: 16, low: false, near: false, shape: None, implicit: Some(false) };
+    let operands = code.op_code();
+    for operand in 0..operands.op_count() {
+        let kind = operands.op_kind(operand);
+        // What is left out does not matter for what is asked about it.
+        let _ = set_operand(&mut instruction, operand, kind, &mut rng, &mut aim);
+        if may_be_memory(kind) {
+            instruction.set_op_kind(operand, OpKind::Memory);
+        }
+    }
+    instruction
+}
+
+/// Can an operand of this kind be memory whose address the instruction spells out?
+pub(super) fn may_be_memory(kind: Kind) -> bool {
+    let name = format!("{kind:?}");
+    name.contains("mem") && !name.ends_with("_mem") || kind_is_either(kind)
+}
+
+fn kind_is_either(kind: Kind) -> bool {
+    use Kind::*;
+    matches!(
+        kind,
+        r8_or_mem
+            | r16_or_mem
+            | r32_or_mem
+            | r64_or_mem
+            | r32_or_mem_mpx
+            | r64_or_mem_mpx
+            | mm_or_mem
+            | xmm_or_mem
+            | ymm_or_mem
+            | zmm_or_mem
+            | bnd_or_mem_mpx
+            | k_or_mem
+    )
+}
+
 /// Does iced say that it writes memory? (It is asked in another way than the engine asks.)
 pub(super) fn writes_memory(instruction: &Instruction) -> bool {
+    if instruction.mnemonic() == Mnemonic::Clzero {
+        return true;
+    }
     let mut factory = InstructionInfoFactory::new();
     let written = |access: OpAccess| {
         matches!(access, OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite)
     };
     factory.info(instruction).used_memory().iter().any(|memory| written(memory.access()))
-}
-
-/// May it be run at all? Interrupts, far calls and what belongs to the system may not.
-pub(super) fn harmless(code: Code) -> bool {
-    let operands = code.op_code();
-    let flow = operands.is_instruction() && operands.mode64() && !operands.is_privileged();
-    let mut instruction = Instruction::default();
-    instruction.set_code(code);
-    flow && match instruction.flow_control() {
-        FlowControl::Next => true,
-        FlowControl::Call => code.is_call_near(),
-        FlowControl::IndirectCall => code.is_call_near_indirect(),
-        _ => false,
-    }
 }
 
 pub(super) fn writes_stack(instruction: &Instruction) -> bool {
@@ -196,7 +274,8 @@ fn stack_and_strings(
     flags: &mut u64,
     target: usize,
     rng: &mut Rng,
-    arena: &Arena,
+    ground: &Ground,
+    base: u64,
 ) {
     const DIRECTION: u64 = 1 << 10;
     let string = instruction.code().is_string_instruction();
@@ -211,30 +290,35 @@ fn stack_and_strings(
         let source = match rng.below(3) {
             // Close by, so that the two overlap.
             0 => target.wrapping_add(rng.below(64) as usize).wrapping_sub(32),
-            _ => arena.target(rng, 64),
+            _ => ground.target(rng, 64),
         };
-        registers[7] = target as u64 | garbage;
-        registers[6] = source as u64 | garbage;
-        registers[1] = if rng.one_in(8) { rng.below(9000) } else { rng.below(100) } | garbage;
+        // The destination of a string instruction has no segment.
+        let (own, other) = if string { (0, base) } else { (base, 0) };
+        registers[7] = (target as u64).wrapping_sub(own) | garbage;
+        let source = (source as u64).wrapping_sub(other);
+        registers[6] = if short { source & 0xffff_ffff | garbage } else { source };
+        let count = match rng.below(16) {
+            0 => 0,
+            1 | 2 => rng.below(9000),
+            _ => rng.below(100),
+        };
+        registers[1] = count | garbage;
         if string && rng.one_in(2) {
             *flags |= DIRECTION;
-        }
-        if !string && rng.one_in(8) {
-            let (segment, base) = arena.segment(rng);
-            instruction.set_segment_prefix(segment);
-            registers[7] = registers[7].wrapping_sub(base);
         }
     }
     if writes_stack(instruction) {
         registers[4] = target as u64 + 8;
-        registers[5] = arena.target(rng, 8) as u64;
+        registers[5] = ground.target(rng, 8) as u64;
         if instruction.mnemonic() == Mnemonic::Enter {
-            registers[5] = arena.middle() as u64 + rng.below(256);
-            registers[4] = arena.middle() as u64 + rng.below(1024);
+            registers[5] = ground.middle() as u64 + rng.below(256);
+            if !rng.one_in(8) {
+                registers[4] = ground.middle() as u64 + rng.below(1024);
+            }
         }
     }
     if instruction.mnemonic() == Mnemonic::Pop {
-        registers[4] = arena.target(rng, 8) as u64;
+        registers[4] = ground.target(rng, 8) as u64;
     }
     if instruction.mnemonic() == Mnemonic::Movdir64b {
         registers[instruction.op0_register().full_register().number()] = target as u64 & !63;
@@ -313,18 +397,10 @@ fn displacement(instruction: &Instruction, registers: &mut [u64; 16], shape: Sha
     displacement
 }
 
-fn set_operand(
-    instruction: &mut Instruction,
-    operand: u32,
-    kind: Kind,
-    rng: &mut Rng,
-    arena: &Arena,
-    shape: &mut Option<Shape>,
-    ip: u64,
-) -> Option<()> {
+fn set_operand(instruction: &mut Instruction, operand: u32, kind: Kind, rng: &mut Rng, aim: &mut Aim) -> Option<()> {
     use Kind::*;
     let register = |first: Register, count: u64, rng: &mut Rng| nth(first, rng.below(count));
-    let wide = arena.evex_registers;
+    let wide = aim.evex_registers;
     let chosen = match kind {
         r8_reg | r8_opcode => register(Register::AL, 20, rng),
         r16_reg | r16_rm | r16_opcode | r16_reg_mem => register(Register::AX, 16, rng),
@@ -339,6 +415,8 @@ fn set_operand(
         fs => Register::FS,
         gs => Register::GS,
         mm_reg | mm_rm => register(Register::MM0, 8, rng),
+        tmm_reg => register(Register::TMM0, 8, rng),
+        bnd_reg => register(Register::BND0, 4, rng),
         k_reg | k_rm | k_vvvv => register(Register::K0, 8, rng),
         xmm_reg | xmm_rm | xmm_vvvv => register(Register::XMM0, wide, rng),
         ymm_reg | ymm_rm | ymm_vvvv => register(Register::YMM0, wide, rng),
@@ -386,17 +464,12 @@ fn set_operand(
         }
         br64_1 | br64_4 => {
             instruction.set_op_kind(operand, OpKind::NearBranch64);
-            instruction.set_near_branch64(arena.end_of_code());
+            instruction.set_near_branch64(aim.end_of_code);
             return Some(());
         }
         es_rDI | seg_rDI | seg_rSI => {
-            let short = *shape.get_or_insert(Shape {
-                base: Register::None,
-                index: Register::None,
-                scale: 1,
-                short: arena.low && rng.one_in(4),
-            });
-            let kind = match (kind, short.short) {
+            let drawn = aim.low && rng.one_in(4);
+            let kind = match (kind, *aim.implicit.get_or_insert(drawn)) {
                 (es_rDI, false) => OpKind::MemoryESRDI,
                 (es_rDI, true) => OpKind::MemoryESEDI,
                 (seg_rDI, false) => OpKind::MemorySegRDI,
@@ -410,7 +483,7 @@ fn set_operand(
         mem | mem_offs | mem_vsib32x | mem_vsib32y | mem_vsib32z | mem_vsib64x | mem_vsib64y | mem_vsib64z
         | mem_mib | sibmem | r8_or_mem | r16_or_mem | r32_or_mem | r64_or_mem | r32_or_mem_mpx | r64_or_mem_mpx
         | mm_or_mem | xmm_or_mem | ymm_or_mem | zmm_or_mem | k_or_mem | bnd_or_mem_mpx => {
-            let mut drawn = draw_shape(kind == mem_offs, rng, arena, ip);
+            let mut drawn = draw_shape(kind == mem_offs, rng, aim);
             let vectors = match kind {
                 mem_vsib32x | mem_vsib64x => Some(Register::XMM0),
                 mem_vsib32y | mem_vsib64y => Some(Register::YMM0),
@@ -425,7 +498,7 @@ fn set_operand(
             instruction.set_memory_base(drawn.base);
             instruction.set_memory_index(drawn.index);
             instruction.set_memory_index_scale(drawn.scale);
-            *shape = Some(drawn);
+            aim.shape = Some(drawn);
             return Some(());
         }
         _ => return Option::None,
@@ -435,19 +508,20 @@ fn set_operand(
     Some(())
 }
 
-fn draw_shape(bare: bool, rng: &mut Rng, arena: &Arena, ip: u64) -> Shape {
+fn draw_shape(bare: bool, rng: &mut Rng, aim: &Aim) -> Shape {
     let none = Register::None;
-    let short = arena.low && rng.one_in(4);
+    let short = aim.low && rng.one_in(4);
     let first = if short { Register::EAX } else { Register::RAX };
     let scale = 1 << rng.below(4);
     let any = |rng: &mut Rng| nth(first, rng.below(16));
     let index = |rng: &mut Rng| nth(first, [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15][rng.below(15) as usize]);
-    let near = (arena.middle() as i64 - ip as i64).unsigned_abs() < 1 << 30;
     match rng.below(8) {
         _ if bare => Shape { base: none, index: none, scale: 1, short },
-        0 if near => Shape { base: if short { Register::EIP } else { Register::RIP }, index: none, scale: 1, short },
-        1 if arena.low => Shape { base: none, index: none, scale: 1, short },
-        2 if arena.low => Shape { base: none, index: index(rng), scale, short },
+        0 if aim.near => {
+            Shape { base: if short { Register::EIP } else { Register::RIP }, index: none, scale: 1, short }
+        }
+        1 if aim.low => Shape { base: none, index: none, scale: 1, short },
+        2 if aim.low => Shape { base: none, index: index(rng), scale, short },
         3 | 4 => Shape { base: any(rng), index: none, scale: 1, short },
         5 => Shape { base: nth(first, 4), index: none, scale: 1, short },
         _ => Shape { base: any(rng), index: index(rng), scale, short },

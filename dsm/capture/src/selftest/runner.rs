@@ -1,6 +1,6 @@
 //! Running one instruction with all registers given: through a trap in, and a trap out.
 
-use super::arena::{Arena, GS_BASE};
+use super::arena::Arena;
 use crate::{Outcome, Sink, carry_out};
 use dsm_core::op::AtomicOp;
 use std::arch::asm;
@@ -9,7 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// An XSAVE area of at most this size is carried along.
-pub(super) const AREA: usize = 16 * 1024;
+const AREA: usize = 16 * 1024;
 const SIGNALS: [i32; 5] = [libc::SIGTRAP, libc::SIGSEGV, libc::SIGILL, libc::SIGBUS, libc::SIGFPE];
 const STACK: usize = 128 * 1024;
 const STORES: usize = 256;
@@ -24,9 +24,19 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
-        Self { registers: [0; 16], rip: 0, flags: 0, area: vec![0; AREA] }
+    fn new(area: usize) -> Self {
+        Self { registers: [0; 16], rip: 0, flags: 0, area: vec![0; area] }
     }
+}
+
+/// How a run ended, beside its registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct End {
+    /// 0, or the signal that ended it.
+    pub(super) signal: i32,
+    /// The signal's code and address.
+    pub(super) code: i32,
+    pub(super) address: usize,
 }
 
 #[derive(PartialEq, Eq)]
@@ -45,24 +55,26 @@ pub(super) struct Job {
     /// What it left.
     pub(super) end: State,
     host: State,
-    /// 0, or the signal that ended the run.
-    pub(super) signal: i32,
+    pub(super) ended: End,
     pub(super) stores: [(usize, usize); STORES],
     pub(super) count: usize,
     pub(super) genuine: bool,
     pub(super) refused: Option<crate::Unsupported>,
     pub(super) faults: usize,
+    /// Where faults are ours. Null: somebody else deals with them, and those that come here were handed on.
     arena: *const Arena,
 }
 
 impl Job {
-    pub(super) fn new() -> Box<Self> {
+    /// `area`: bytes of a signal frame's XSAVE area, if they are known.
+    pub(super) fn new(area: Option<usize>) -> Box<Self> {
+        let area = area.unwrap_or(AREA);
         Box::new(Self {
             phase: Phase::Idle,
-            start: State::new(),
-            end: State::new(),
-            host: State::new(),
-            signal: 0,
+            start: State::new(area),
+            end: State::new(area),
+            host: State::new(area),
+            ended: End::default(),
             stores: [(0, 0); STORES],
             count: 0,
             genuine: false,
@@ -107,13 +119,16 @@ fn exchange(context: &mut libc::mcontext_t, save: Option<&mut State>, load: Opti
     let size = area_size(legacy);
     // SAFETY: the area says that it is that long.
     let area = unsafe { std::slice::from_raw_parts_mut(area, size) };
+    // No state is shorter, but this is a signal handler.
+    let size = size.min(save.as_ref().map_or(size, |state| state.area.len()));
+    let size = size.min(load.map_or(size, |state| state.area.len()));
     if let Some(state) = save {
         for (register, place) in state.registers.iter_mut().zip(PLACES) {
             *register = context.gregs[place as usize] as u64;
         }
         state.rip = context.gregs[libc::REG_RIP as usize] as u64;
         state.flags = context.gregs[libc::REG_EFL as usize] as u64;
-        state.area[..size].copy_from_slice(area);
+        state.area[..size].copy_from_slice(&area[..size]);
     }
     if let Some(state) = load {
         for (register, place) in state.registers.iter().zip(PLACES) {
@@ -121,7 +136,7 @@ fn exchange(context: &mut libc::mcontext_t, save: Option<&mut State>, load: Opti
         }
         context.gregs[libc::REG_RIP as usize] = state.rip as i64;
         context.gregs[libc::REG_EFL as usize] = state.flags as i64;
-        area.copy_from_slice(&state.area[..size]);
+        area[..size].copy_from_slice(&state.area[..size]);
     }
 }
 
@@ -143,7 +158,7 @@ impl ArenaSink<'_> {
 
 impl Sink for ArenaSink<'_> {
     fn writable(&self, address: usize, len: usize) -> bool {
-        let (region, size) = self.arena().region();
+        let (region, size) = self.arena().place();
         address >= region && address.checked_add(len).is_some_and(|end| end <= region + size)
     }
 
@@ -193,11 +208,22 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut c_v
         }
         Phase::Running => {
             exchange(registers, Some(&mut job.end), Some(&job.host));
-            job.signal = if signal == libc::SIGTRAP { 0 } else { signal };
+            job.ended = ending(signal, info);
             job.phase = Phase::Idle;
         }
         _ => give_up(),
     }
+}
+
+fn ending(signal: i32, info: *mut libc::siginfo_t) -> End {
+    if signal == libc::SIGTRAP {
+        return End::default();
+    }
+    // SAFETY: the kernel's record of the signal.
+    let info = unsafe { &*info };
+    // SAFETY: these signals have an address.
+    let address = unsafe { info.si_addr() }.addr();
+    End { signal, code: info.si_code, address }
 }
 
 fn captured(job: &mut Job, info: *mut libc::siginfo_t, context: *mut libc::ucontext_t) -> bool {
@@ -206,8 +232,8 @@ fn captured(job: &mut Job, info: *mut libc::siginfo_t, context: *mut libc::ucont
     // SAFETY: SIGSEGV has an address.
     let fault = unsafe { info.si_addr() }.addr();
     // SAFETY: the job's arena outlives it.
-    let arena = unsafe { &*job.arena };
-    let (region, len) = arena.region();
+    let Some(arena) = (unsafe { job.arena.as_ref() }) else { return false };
+    let (region, len) = arena.place();
     job.faults += 1;
     if fault.wrapping_sub(region) >= len || job.faults > 10_000 {
         return false;
@@ -237,9 +263,48 @@ fn give_up() {
     }
 }
 
-/// The handlers and the stack of this thread, until dropped.
-pub(super) struct Installed {
+/// The process's handlers.
+pub(super) struct Handlers {
     old: Vec<(i32, libc::sigaction)>,
+}
+
+impl Handlers {
+    pub(super) fn install() -> io::Result<Self> {
+        let mut handlers = Self { old: vec![] };
+        for signal in SIGNALS {
+            // SAFETY: zeros are valid in this C structure.
+            let [mut action, mut old]: [libc::sigaction; 2] = unsafe { std::mem::zeroed() };
+            action.sa_sigaction = handler as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            // SAFETY: a set is plain bits.
+            unsafe { std::ptr::write_bytes(&raw mut action.sa_mask, 0xff, 1) };
+            // SAFETY: the handler is as the kernel expects.
+            if unsafe { libc::sigaction(signal, &raw const action, &raw mut old) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            handlers.old.push((signal, old));
+        }
+        Ok(handlers)
+    }
+
+    /// Leaves them where they are: somebody installed his own on top, and hands on to them.
+    pub(super) fn keep(mut self) {
+        self.old.clear();
+    }
+}
+
+impl Drop for Handlers {
+    fn drop(&mut self) {
+        for (signal, old) in &self.old {
+            // SAFETY: what was installed before.
+            unsafe { libc::sigaction(*signal, old, std::ptr::null_mut()) };
+        }
+        JOB.store(std::ptr::null_mut(), Ordering::Release);
+    }
+}
+
+/// This thread's stack for signals, its mask and its GS base, until dropped.
+pub(super) struct Prepared {
     old_stack: libc::stack_t,
     old_mask: libc::sigset_t,
     old_gs: u64,
@@ -252,9 +317,9 @@ fn set_gs(base: u64) {
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, base) };
 }
 
-impl Installed {
-    pub(super) fn new(job: &mut Job) -> io::Result<Self> {
-        JOB.store(job, Ordering::Release);
+impl Prepared {
+    /// `gs_base`: the base that GS has for the tested instructions.
+    pub(super) fn new(gs_base: u64) -> io::Result<Self> {
         let mut stack = vec![0u8; STACK];
         // SAFETY: zeros are valid in these C structures.
         let mut old_stack: libc::stack_t = unsafe { std::mem::zeroed() };
@@ -274,63 +339,48 @@ impl Installed {
         }
         // SAFETY: both sets are our own.
         unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const mask, &raw mut old_mask) };
-        let mut installed =
-            Self { old: vec![], old_stack, old_mask, old_gs: crate::sys::segment_base(true), _stack: stack };
-        set_gs(GS_BASE);
-        for signal in SIGNALS {
-            // SAFETY: zeros are valid in this C structure.
-            let [mut action, mut old]: [libc::sigaction; 2] = unsafe { std::mem::zeroed() };
-            action.sa_sigaction = handler as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-            // SAFETY: a set is plain bits.
-            unsafe { std::ptr::write_bytes(&raw mut action.sa_mask, 0xff, 1) };
-            // SAFETY: the handler is as the kernel expects.
-            if unsafe { libc::sigaction(signal, &raw const action, &raw mut old) } != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            installed.old.push((signal, old));
-        }
-        Ok(installed)
+        let old_gs = crate::sys::segment_base(true);
+        set_gs(gs_base);
+        Ok(Self { old_stack, old_mask, old_gs, _stack: stack })
     }
 }
 
-impl Drop for Installed {
+impl Drop for Prepared {
     fn drop(&mut self) {
-        for (signal, old) in &self.old {
-            // SAFETY: what was installed before.
-            unsafe { libc::sigaction(*signal, old, std::ptr::null_mut()) };
-        }
         set_gs(self.old_gs);
-        // SAFETY: the mask of before.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.old_mask, std::ptr::null_mut()) };
         // SAFETY: the stack of before.
         unsafe { libc::sigaltstack(&raw const self.old_stack, std::ptr::null_mut()) };
-        JOB.store(std::ptr::null_mut(), Ordering::Release);
+        // SAFETY: the mask of before.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.old_mask, std::ptr::null_mut()) };
     }
 }
 
-/// Runs the code at `job.start.rip` until it traps.
+/// Runs the code at `job.start.rip` until it traps. `arena`: where faults are carried out; without one, whoever's
+/// handler comes before ours does that.
 #[inline(never)]
-pub(super) fn run(job: &mut Job, arena: &Arena) {
-    job.arena = arena;
-    (job.signal, job.count, job.genuine, job.refused, job.faults) = (0, 0, false, None, 0);
+pub(super) fn run(job: &mut Job, arena: Option<&Arena>) {
+    job.arena = arena.map_or(std::ptr::null(), std::ptr::from_ref);
+    (job.ended, job.count, job.genuine, job.refused, job.faults) = (End::default(), 0, false, None, 0);
     job.phase = Phase::Starting;
+    trap(job);
+}
+
+/// The x87 and vector state of this thread as a signal frame shows it: a pattern for the states of the test.
+pub(super) fn sample() -> Vec<u8> {
+    let mut job = Job::new(None);
+    // The first trap only looks.
+    job.phase = Phase::Looking;
+    trap(&mut job);
+    let size = area_size(&job.host.area);
+    job.host.area[..size].to_vec()
+}
+
+#[inline(never)]
+fn trap(job: &mut Job) {
     let job: *mut Job = job;
     JOB.store(job, Ordering::Release);
     // SAFETY: the handler takes the registers away and brings every one of them back.
     unsafe { asm!("int3", in("rax") job) };
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
-}
-
-/// The x87 and vector state of this thread as a signal frame shows it: a pattern for the states of the test.
-#[inline(never)]
-pub(super) fn sample(job: &mut Job) -> Vec<u8> {
-    // The first trap only looks.
-    job.phase = Phase::Looking;
-    let place: *mut Job = job;
-    JOB.store(place, Ordering::Release);
-    // SAFETY: the handler only reads the registers.
-    unsafe { asm!("int3", in("rax") place) };
-    std::sync::atomic::compiler_fence(Ordering::SeqCst);
-    job.host.area.clone()
+    JOB.store(std::ptr::null_mut(), Ordering::Release);
 }

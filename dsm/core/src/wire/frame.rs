@@ -23,6 +23,8 @@ pub enum FrameKind {
     Snapshot = 5,
     /// Nothing; shows that the peer lives.
     Ping = 6,
+    /// Authority over atomics: `from` is 1 to lease it to this host, 0 to ask it back.
+    Lease = 7,
 }
 
 /// Header of a frame, little-endian.
@@ -90,7 +92,7 @@ const _: () = assert!(size_of::<Reply>() == 64);
 impl FrameKind {
     fn from_u8(value: u8) -> Option<Self> {
         use FrameKind::*;
-        [Records, Ack, Reply, Control, Snapshot, Ping].into_iter().find(|kind| *kind as u8 == value)
+        [Records, Ack, Reply, Control, Snapshot, Ping, Lease].into_iter().find(|kind| *kind as u8 == value)
     }
 }
 

@@ -61,12 +61,15 @@ pub(crate) struct Fuse<'a> {
 
 impl Memory for Fuse<'_> {
     fn write(&self, offset: u64, bytes: &[u8]) {
-        if self.left.get() == 0 {
-            self.cells.write(offset, &bytes[..self.partial.min(bytes.len())]);
-            std::panic::resume_unwind(Box::new(Death));
+        // A page may be written at once; death comes line by line.
+        for (offset, bytes) in (offset..).step_by(64).zip(bytes.chunks(64)) {
+            if self.left.get() == 0 {
+                self.cells.write(offset, &bytes[..self.partial.min(bytes.len())]);
+                std::panic::resume_unwind(Box::new(Death));
+            }
+            self.left.set(self.left.get() - 1);
+            self.cells.write(offset, bytes);
         }
-        self.left.set(self.left.get() - 1);
-        self.cells.write(offset, bytes);
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) {
@@ -136,6 +139,8 @@ pub(crate) struct Host<const RING: usize, const INDEX: usize> {
     batch: Vec<u8>,
     /// Its threads do nothing but write, and much at a time.
     pub(crate) bulky: bool,
+    /// What the server sends takes long to reach it.
+    pub(crate) far: bool,
 }
 
 impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
@@ -164,6 +169,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
             prefix_at: 0,
             batch: Vec::new(),
             bulky: false,
+            far: false,
         }
     }
 
@@ -248,9 +254,20 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         }
     }
 
+    /// The arbiter takes or gives back the lease of atomics.
+    pub(crate) fn settle(&mut self, oracle: &mut Oracle) {
+        let before = self.tail();
+        self.replica.settle(&self.area.log());
+        if self.tail() != before {
+            oracle.issue(self.uid, self.tail(), Op::Yield);
+            // The last of its batch, so that the reference is told what it sets off before anything follows.
+            self.drain();
+        }
+    }
+
     /// Has everything from the server been handled?
     pub(crate) fn idle(&self) -> bool {
-        self.stash.is_none() && self.down.is_empty() && self.tags.is_empty()
+        !self.replica.unsettled() && self.stash.is_none() && self.down.is_empty() && self.tags.is_empty()
     }
 
     fn frame(
@@ -271,6 +288,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
                 return true;
             }
             5 => FrameKind::Snapshot,
+            7 => FrameKind::Lease,
             kind => panic!("a server sends no frame of kind {kind}"),
         };
         let mut taken = 0;
@@ -345,7 +363,11 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
                     process.objects[which] = Some(Object { id: object });
                 }
             }
-            Response::Refused(refusal) => panic!("refused: {}", refusal.text),
+            // Its process went while another host had not yet given back the lease.
+            Response::Refused(refusal) => match self.requests.remove(&id) {
+                Some(Asked::Sync { .. }) if refusal.text.contains("is gone") => {}
+                _ => panic!("refused: {}", refusal.text),
+            },
             Response::Joined(_) | Response::Listing(_) | Response::Ending => panic!("not asked for"),
         }
     }
@@ -370,8 +392,10 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         let found = self.memory.to_vec();
         let mut expected = self.prefix.clone();
         for issued in &ours[count..] {
-            if let Op::Write(runs) = &issued.op {
-                oracle::write(&mut expected, runs);
+            match &issued.op {
+                Op::Write(runs) => oracle::write(&mut expected, runs),
+                Op::Leased { offset, new, .. } => oracle::write(&mut expected, &[(*offset, new.clone())]),
+                _ => {}
             }
         }
         for segment in &self.segments {

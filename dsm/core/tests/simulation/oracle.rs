@@ -55,6 +55,13 @@ pub(crate) enum Op {
         process: u32,
         died: bool,
     },
+    /// An atomic under the lease: these bytes were there, and these came.
+    Leased {
+        offset: u64,
+        old: Vec<u8>,
+        new: Vec<u8>,
+    },
+    Yield,
 }
 
 /// An operation in the log of a host.
@@ -179,6 +186,13 @@ impl Oracle {
                 write(&mut self.bytes, runs);
                 return runs.clone();
             }
+            Op::Leased { offset, ref old, ref new } => {
+                let place = &mut self.bytes[offset as usize..][..old.len()];
+                assert_eq!(place, old, "host {host}: something came between the two halves of an atomic");
+                place.copy_from_slice(new);
+                return vec![(offset, new.clone())];
+            }
+            Op::Yield => {}
             Op::Atomic { token, offset, rmw, width, operand, expected } => {
                 let place = &mut self.bytes[offset as usize..][..width];
                 let old = place.to_vec();
@@ -338,7 +352,7 @@ impl Oracle {
 }
 
 /// The operation on a native integer of its width.
-fn apply(rmw: Rmw, old: &[u8], operand: u128, expected: u128) -> Vec<u8> {
+pub(crate) fn apply(rmw: Rmw, old: &[u8], operand: u128, expected: u128) -> Vec<u8> {
     macro_rules! native {
         ($unsigned:ty, $signed:ty) => {{
             let old = <$unsigned>::from_le_bytes(old.try_into().expect("of this width"));

@@ -1,0 +1,384 @@
+//! Running the tests: a process on every virtual host, a thread in it for each of the test's threads there, many
+//! instances of a test in a round, kept close to each other.
+
+use super::Args;
+use super::check::{Checker, Where, encode};
+use super::program::{Function, Loc, Op, Program};
+use super::report::Report;
+use super::side::{INSTANCES, Side, THREADS};
+use super::variant::{Door, Job};
+use crate::bench::{Directory, Reaped};
+use crate::failure::{Failure, Result};
+use dsm::prelude::*;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Tells a process of this executable that it is host `number` of `hosts`: `number,hosts`; its directory is the run's.
+const WORKER: &str = "DSM_LITMUS_WORKER";
+/// The longest that a process waits for the others.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// 64-bit words of the segments: every word of every instance on a line of its own.
+const WORDS: usize = INSTANCES * 8 * 8;
+/// How often a thread gives way to those that are behind before it goes on without them.
+const WAITS: u32 = 200;
+
+/// The process on one of the other hosts.
+#[derive(Debug)]
+pub struct Worker {
+    host: usize,
+    hosts: usize,
+    dir: PathBuf,
+}
+
+impl Worker {
+    /// Is this one?
+    pub fn from_environment() -> Result<Option<Self>> {
+        let Some(value) = std::env::var_os(WORKER) else { return Ok(None) };
+        let parse = |text: &str| {
+            let (host, rest) = text.split_once(',')?;
+            let (hosts, dir) = rest.split_once(',')?;
+            let (host, hosts) = (host.parse().ok()?, hosts.parse().ok()?);
+            (host < hosts && hosts <= THREADS).then(|| Self { host, hosts, dir: dir.into() })
+        };
+        let worker = value.to_str().and_then(parse);
+        worker.map(Some).ok_or_else(|| Failure::usage(format!("{WORKER} is {value:?}, which makes no sense")))
+    }
+
+    /// Takes part in all tests of its cluster.
+    pub fn run(&self, jobs: &[Job], seed: u64) -> Result<()> {
+        let session = Session::builder("litmus").join()?;
+        let host = Host::new(&session, self.host, self.hosts, &self.dir, seed)?;
+        for job in jobs.iter().filter(|job| job.cluster() == self.hosts) {
+            host.job(job, None)?;
+        }
+        host.meet()
+    }
+}
+
+/// Runs the tests that take `hosts` hosts; this process is the first of them.
+pub fn cluster(hosts: usize, jobs: &[&Job], args: &Args, report: &mut Report) -> Result<()> {
+    let dir = Directory::new("litmus")?;
+    let on = |host: usize| dir.0.join(format!("host{host}"));
+    let session = Session::builder("litmus").runtime_dir(on(0)).join()?;
+    let workers = (1..hosts).map(|host| {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("litmus").args(["--runs", &args.runs.to_string(), "--seed", &args.seed.to_string()]);
+        command.args(&args.tests);
+        command.env(WORKER, format!("{host},{hosts},{}", dir.0.display()));
+        command.env("DSM_RUNTIME_DIR", on(host)).env("DSM_DAEMON", session.daemon());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        child.map(Reaped).map_err(Failure::system("cannot start a process for a host"))
+    });
+    let _workers = workers.collect::<Result<Vec<_>>>()?;
+    let host = Host::new(&session, 0, hosts, &dir.0, args.seed)?;
+    for job in jobs {
+        let mut checker = Checker::new(&job.program());
+        host.job(job, Some(&mut checker))?;
+        report.add(job, &checker.finish())?;
+    }
+    host.meet()
+}
+
+/// A small generator: splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+}
+
+/// How a round is run: all hosts draw it from the same seed.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    number: u64,
+    instances: usize,
+    /// 64-bit words from one machine word to the next: neighbours in a line, or each on its own.
+    stride: usize,
+    /// By how many instances a thread may be ahead of another.
+    window: u64,
+    /// Longest delay before an instance, in turns of an empty loop.
+    delay: u64,
+    seed: u64,
+}
+
+impl Round {
+    fn new(number: u64, left: u64, seed: u64) -> Self {
+        let mut random = Random(seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        Self {
+            number,
+            instances: left.min(INSTANCES as u64) as usize,
+            stride: [1, 8][random.below(2) as usize],
+            window: [0, 4, 32, 256][random.below(4) as usize],
+            delay: [0, 40, 400, 4000][random.below(4) as usize],
+            seed: random.next(),
+        }
+    }
+
+    /// Where a machine word of an instance lies, in 64-bit words.
+    fn place(&self, program: &Program, instance: usize, word: usize) -> usize {
+        (instance * program.words() + word) * self.stride
+    }
+}
+
+/// This process's part.
+struct Host<'s> {
+    session: &'s Session,
+    number: usize,
+    seed: u64,
+    side: Side,
+    barrier: dsm::Barrier<'s>,
+    words: Slice<'s, u64>,
+    /// Another segment, for tests that access halves of words.
+    halves: Slice<'s, u32>,
+}
+
+impl<'s> Host<'s> {
+    fn new(session: &'s Session, number: usize, hosts: usize, dir: &Path, seed: u64) -> Result<Self> {
+        let words = session.array::<u64>("words", WORDS)?;
+        let halves = session.array::<u32>("halves", 2 * WORDS)?;
+        let barrier = session.barrier("round", hosts)?;
+        let this = Self { session, number, seed, side: Side::open(&dir.join("side"))?, barrier, words, halves };
+        this.meet()?;
+        Ok(this)
+    }
+
+    fn meet(&self) -> Result<()> {
+        self.barrier.wait_timeout(PATIENCE)?;
+        Ok(())
+    }
+
+    /// Runs all instances of a test; the first host has the checker.
+    fn job(&self, job: &Job, mut checker: Option<&mut Checker>) -> Result<()> {
+        let program = job.program();
+        let (mut left, mut number) = (job.runs, 0);
+        while left > 0 {
+            let seed = self.seed.wrapping_add((job.number as u64) << 32);
+            let round = Round::new(number, left, seed);
+            left -= round.instances as u64;
+            number += 1;
+            self.round(job, &program, round, checker.as_deref_mut())?;
+        }
+        Ok(())
+    }
+
+    fn round(&self, job: &Job, program: &Program, round: Round, checker: Option<&mut Checker>) -> Result<()> {
+        if checker.is_some() {
+            let used = round.place(program, round.instances, 0);
+            if program.grain == 1 {
+                self.words.range(..used).hole()?.fill_with(|| 0);
+            } else {
+                self.halves.range(..2 * used).hole()?.fill_with(|| 0);
+            }
+            (0..THREADS).for_each(|thread| self.side.come(thread, 0));
+        }
+        self.meet()?;
+        std::thread::scope(|scope| {
+            let threads = program.threads.iter().enumerate();
+            let here = threads.filter(|(_, thread)| usize::from(thread.host) == self.number);
+            let running: Vec<_> = here
+                .map(|(number, _)| scope.spawn(move || Runner { host: self, job, program, round, number }.run()))
+                .collect();
+            running
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
+        // All that was stored is ordered after this, and applied everywhere after the barrier.
+        self.session.fence_timeout(PATIENCE)?;
+        self.meet()?;
+        for instance in 0..round.instances {
+            for word in 0..program.words() {
+                let from = self.base(program).wrapping_add(round.place(program, instance, word));
+                // SAFETY: a mapped, aligned word of the segment; a volatile load of machine width.
+                let found = unsafe { from.read_volatile() };
+                self.side.last(self.number, instance, word).store(found, Ordering::Release);
+            }
+        }
+        self.meet()?;
+        if let Some(checker) = checker {
+            let hosts = job.cluster();
+            for instance in 0..round.instances {
+                let register = |register| self.side.register(instance, register).load(Ordering::Acquire);
+                let registers: Vec<u64> = (0..program.registers).map(register).collect();
+                let last = |host| {
+                    let word = |word| self.side.last(host, instance, word).load(Ordering::Acquire);
+                    (0..program.words()).map(word).collect()
+                };
+                let hosts: Vec<Vec<u64>> = (0..hosts).map(last).collect();
+                checker.observe(&registers, &hosts, Where { round: round.number, instance });
+            }
+        }
+        // Nobody clears before all have been looked at, nor looks before all is cleared.
+        self.meet()
+    }
+
+    /// The segment that a test uses.
+    fn base(&self, program: &Program) -> *mut u64 {
+        if program.grain == 1 { self.words.as_ptr() } else { self.halves.as_ptr().cast() }
+    }
+}
+
+/// One thread of a test in one round.
+struct Runner<'a, 's> {
+    host: &'a Host<'s>,
+    job: &'a Job,
+    program: &'a Program,
+    round: Round,
+    number: usize,
+}
+
+impl Runner<'_, '_> {
+    fn run(&self) -> Result<()> {
+        let mut random = Random(self.round.seed ^ self.number as u64);
+        for instance in 0..self.round.instances {
+            self.keep_pace(instance as u64 + 1);
+            for _ in 0..random.below(self.round.delay) {
+                std::hint::spin_loop();
+            }
+            for op in &self.program.threads[self.number].ops {
+                self.perform(instance, op)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits a little for those that are behind.
+    fn keep_pace(&self, step: u64) {
+        let side = &self.host.side;
+        side.come(self.number, step);
+        let together = || (0..self.program.threads.len()).all(|other| side.pace(other) + self.round.window >= step);
+        for _ in 0..WAITS {
+            if together() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Number of the 64-bit word in which `at` lies.
+    fn word(&self, instance: usize, at: Loc) -> usize {
+        self.round.place(self.program, instance, usize::from(at.start / self.program.grain))
+    }
+
+    /// Number of the 32-bit word, where it is half of one.
+    fn half(&self, instance: usize, at: Loc) -> Option<usize> {
+        let half = at.len < self.program.grain;
+        half.then(|| 2 * self.word(instance, at) + usize::from(at.start % self.program.grain))
+    }
+
+    fn perform(&self, instance: usize, op: &Op) -> Result<()> {
+        let (host, grain) = (self.host, self.program.grain);
+        let typed = matches!(self.job.door, Door::Accessor | Door::Swap);
+        let base = host.base(self.program);
+        let pointer = |at: Loc| base.wrapping_add(self.word(instance, at));
+        let half_pointer = |half: usize| base.cast::<u32>().wrapping_add(half);
+        let note = |register: &u8, value: u64| {
+            host.side.register(instance, usize::from(*register)).store(value, Ordering::Release);
+        };
+        match op {
+            Op::Load(at, register) => {
+                let value = match self.half(instance, *at) {
+                    // SAFETY: a mapped, aligned word; a volatile load of machine width.
+                    Some(half) => u64::from(unsafe { half_pointer(half).read_volatile() }),
+                    // SAFETY: as above.
+                    None => unsafe { pointer(*at).read_volatile() },
+                };
+                note(register, value);
+            }
+            Op::Store(at, value) => {
+                let value = encode(*value, at.len, grain);
+                match self.half(instance, *at) {
+                    Some(half) if typed => host.halves.set(half, value as u32),
+                    // SAFETY: a mapped, aligned word of the view; the store traps and is carried out by the library.
+                    Some(half) => unsafe { half_pointer(half).write_volatile(value as u32) },
+                    None if typed && grain == 1 => host.words.set(self.word(instance, *at), value),
+                    // SAFETY: as above.
+                    None => unsafe { pointer(*at).write_volatile(value) },
+                }
+            }
+            Op::Rmw(at, function, value, register) => {
+                let value = encode(*value, at.len, grain);
+                let expected = match function {
+                    Function::CompareExchange(expected) => encode(*expected, at.len, grain),
+                    _ => 0,
+                };
+                let found = match self.half(instance, *at) {
+                    Some(half) if typed => {
+                        let (word, value, expected) = (host.halves.atomic(half), value as u32, expected as u32);
+                        u64::from(match function {
+                            Function::Add => word.fetch_add(value, SeqCst),
+                            Function::Swap => word.swap(value, SeqCst),
+                            _ => word.compare_exchange(expected, value, SeqCst, SeqCst).unwrap_or_else(|found| found),
+                        })
+                    }
+                    Some(half) => {
+                        // SAFETY: a mapped, aligned word that lives as long as the session; others use atomics too.
+                        let word = unsafe { AtomicU32::from_ptr(half_pointer(half)) };
+                        let (value, expected) = (value as u32, expected as u32);
+                        u64::from(match function {
+                            Function::Add => word.fetch_add(value, Ordering::SeqCst),
+                            Function::Swap => word.swap(value, Ordering::SeqCst),
+                            _ => word
+                                .compare_exchange(expected, value, Ordering::SeqCst, Ordering::SeqCst)
+                                .unwrap_or_else(|found| found),
+                        })
+                    }
+                    None if typed && grain == 1 => {
+                        let word = host.words.atomic(self.word(instance, *at));
+                        match function {
+                            Function::Add => word.fetch_add(value, SeqCst),
+                            Function::Swap => word.swap(value, SeqCst),
+                            _ => word.compare_exchange(expected, value, SeqCst, SeqCst).unwrap_or_else(|found| found),
+                        }
+                    }
+                    None => {
+                        // SAFETY: as above.
+                        let word = unsafe { AtomicU64::from_ptr(pointer(*at)) };
+                        match function {
+                            Function::Add => word.fetch_add(value, Ordering::SeqCst),
+                            Function::Swap => word.swap(value, Ordering::SeqCst),
+                            _ => word
+                                .compare_exchange(expected, value, Ordering::SeqCst, Ordering::SeqCst)
+                                .unwrap_or_else(|found| found),
+                        }
+                    }
+                };
+                if let Some(register) = register {
+                    note(register, found);
+                }
+            }
+            Op::Fence => host.session.fence_timeout(PATIENCE)?,
+            Op::Fill(stores) => self.fill(instance, stores)?,
+        }
+        Ok(())
+    }
+
+    fn fill(&self, instance: usize, stores: &[(Loc, u16)]) -> Result<()> {
+        let words = || stores.iter().map(|(at, _)| self.word(instance, *at));
+        let (first, last) = (words().min().unwrap_or(0), words().max().unwrap_or(0));
+        let range = self.host.words.range(first..=last);
+        let begun = Instant::now();
+        let mut hole = loop {
+            match range.hole() {
+                Ok(hole) => break hole,
+                // Another thread of this process is in a hole there.
+                Err(dsm::Error::HolesOverlap { .. }) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        for (at, value) in stores {
+            hole[self.word(instance, *at) - first] = encode(*value, at.len, self.program.grain);
+        }
+        Ok(hole.fill()?)
+    }
+}

@@ -1,0 +1,110 @@
+//! The lease of atomics: while one host alone is in the session, its processes carry out their atomics themselves,
+//! under the replica lock, and log what they wrote as stores.
+//!
+//! Their place in the total order is then their place in this log, since no other host has operations. Invariants
+//! (checked by `tests/simulation.rs`):
+//! - `leased` is set only under the lock, in a state in which the server has answered every atomic of this log: what
+//!   is read under the lease misses none;
+//! - no atomic is logged for the server while it is set;
+//! - it is cleared, and [`Kind::Yield`] logged, under one hold of the lock: every store of a leased atomic precedes
+//!   that record, and the server lets no other host touch a segment before it has it.
+
+use super::HostLog;
+use crate::lock::ARBITER;
+use crate::log::Writer;
+use crate::memory::Memory;
+use crate::op::AtomicOp;
+use crate::record::{AtomicBody, HEADER_WORDS, Kind, SyncBody, by_line};
+use crate::sync::Ordering::{Acquire, Relaxed};
+
+impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize>
+    HostLog<'_, RING, INDEX, PAGES, SEATS>
+{
+    /// Is authority over atomics leased to this host? Certain only under the lock.
+    #[inline(always)]
+    pub fn leased(&self) -> bool {
+        self.control().producer.leased.load(Relaxed) != 0
+    }
+
+    /// Carries out an atomic here and returns the old value; `None` when authority is not leased to this host. The
+    /// operand must lie within one segment.
+    #[inline(always)]
+    pub fn atomic(&self, memory: &impl Memory, writer: &impl Writer, offset: u64, op: &AtomicOp) -> Option<u128> {
+        if !self.leased() {
+            return None;
+        }
+        let width = usize::from(op.width.min(16));
+        let lock = self.lock();
+        self.acquire(&lock, writer);
+        // For two records, since the operand may lie on two lines. Making room may let others have the lock, so this
+        // comes first.
+        self.make_room(&lock, writer, 2 * (HEADER_WORDS + 2));
+        let old = self.leased().then(|| {
+            let mut bytes = [0; 16];
+            memory.read(offset, &mut bytes[..width]);
+            let old = u128::from_le_bytes(bytes);
+            let new = op.apply(old);
+            if new != old {
+                let bytes = new.to_le_bytes();
+                for (offset, piece) in by_line(offset, &bytes[..width]) {
+                    self.append_store(&lock, memory, writer, offset, piece);
+                }
+            }
+            old
+        });
+        // As a locked instruction, this is a full barrier: nothing that follows is done before it.
+        lock.release_fully();
+        self.notify(writer);
+        old
+    }
+
+    /// Logs an atomic for the server; false when authority has been leased to this host meanwhile.
+    pub fn submit_atomic(&self, writer: &impl Writer, offset: u64, body: &AtomicBody) -> bool {
+        const WORDS: usize = HEADER_WORDS + size_of::<AtomicBody>() / 8;
+        let lock = self.lock();
+        self.acquire(&lock, writer);
+        self.make_room(&lock, writer, WORDS);
+        let ours = !self.leased();
+        if ours {
+            self.append_other(&lock, writer, Kind::Atomic, 0, offset, bytemuck::bytes_of(body));
+            let control = self.control();
+            control.rare.atomics.store(control.producer.tail.load(Relaxed), Relaxed);
+        }
+        lock.release();
+        self.notify(writer);
+        ours
+    }
+
+    /// The arbiter begins to use the lease; false when somebody holds the lock, or an atomic is still on its way to the
+    /// server.
+    pub fn try_lease(&self) -> bool {
+        let (lock, control) = (self.lock(), self.control());
+        if !lock.try_acquire(ARBITER) {
+            return false;
+        }
+        let quiet = control.arbiter.acked.load(Relaxed) >= control.rare.atomics.load(Relaxed);
+        if quiet {
+            control.producer.leased.store(1, Relaxed);
+        }
+        lock.release();
+        quiet
+    }
+
+    /// The arbiter gives the lease back; false when somebody holds the lock or the ring is full.
+    pub fn try_yield(&self) -> bool {
+        const WORDS: usize = HEADER_WORDS + size_of::<SyncBody>() / 8;
+        let (lock, control) = (self.lock(), self.control());
+        if !lock.try_acquire(ARBITER) {
+            return false;
+        }
+        let tail = control.producer.tail.load(Relaxed);
+        let used = tail.wrapping_sub(control.arbiter.acked.load(Acquire));
+        let room = used.saturating_add(WORDS as u64) <= RING as u64;
+        if room {
+            control.producer.leased.store(0, Relaxed);
+            self.put_other(tail, Kind::Yield, 0, 0, &[0; size_of::<SyncBody>()]);
+        }
+        lock.release();
+        room
+    }
+}

@@ -1,0 +1,138 @@
+//! What the dead leave in the log, and what must not stay of it.
+#![cfg(not(loom))]
+
+use dsm_core::lock::ARBITER;
+use dsm_core::log::{Area, Door, HostLog, Writer};
+use dsm_core::memory::{Cells, Memory};
+use dsm_core::record::records;
+use dsm_core::sync::Ordering::Relaxed;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const RING: usize = 64;
+const INDEX: usize = 4;
+type SmallLog<'a> = HostLog<'a, RING, INDEX, 1, 1>;
+
+struct Hand(u32);
+
+impl Writer for Hand {
+    fn number(&self) -> u32 {
+        self.0
+    }
+
+    fn ring_doorbell(&self) {}
+
+    fn stalled(&self) {}
+}
+
+/// Memory in which whoever stores dies: after the intent and the entry in the index, before the first byte.
+struct Deadly;
+
+impl Memory for Deadly {
+    fn write(&self, _: u64, _: &[u8]) {
+        std::panic::resume_unwind(Box::new("dead"));
+    }
+
+    fn read(&self, _: u64, _: &mut [u8]) {}
+}
+
+/// Process 2 dies in a store.
+fn die(log: &SmallLog<'_>, offset: u64, bytes: &[u8]) {
+    let dead = catch_unwind(AssertUnwindSafe(|| log.store(&Deadly, &Hand(2), Door::Direct, offset, bytes)));
+    assert!(dead.is_err());
+    assert!(!log.lock().seize(1) && log.lock().seize(2));
+}
+
+#[test]
+fn a_refused_store_of_the_dead_leaves_nothing_behind() {
+    let area = Area::<RING, INDEX, 1, 1>::boxed(1);
+    let log: SmallLog<'_> = area.log();
+    let memory = Cells::zeroed(4096);
+    let allowed = |offset: u64, len: u64| offset + len <= 64;
+    // Words 0, 4, 8, ... share a bucket. Pending: two stores to word 0, the first partly under the second.
+    log.store(&memory, &Hand(1), Door::Direct, 0, &[1; 8]);
+    log.store(&memory, &Hand(1), Door::Direct, 2, &[2; 2]);
+    let tail = area.control.producer.tail.load(Relaxed);
+    assert_eq!(log.covered(0, 0xff), 0xff);
+    die(&log, 1024, &[9; 8]);
+    log.recover(&memory, allowed);
+    log.lock().release_to_all();
+    assert_eq!(area.control.producer.tail.load(Relaxed), tail);
+    assert_eq!(log.covered(0, 0xff), 0xff, "pending stores were forgotten");
+    // Another store takes the place in the ring; the bucket of the refused one must not lead to it, nor lose others.
+    log.store(&memory, &Hand(1), Door::Direct, 40, &[3; 4]);
+    assert_eq!(log.covered(0, u64::MAX), 0xff | 0xf << 40);
+    // The next to die has not got as far as its intent: the refused one's must not be taken for it.
+    let tail = area.control.producer.tail.load(Relaxed);
+    die(&log, 1024, &[9; 8]);
+    log.recover(&memory, allowed);
+    log.lock().release();
+    assert!(log.lock().try_acquire(3));
+    assert!(log.lock().seize(3));
+    log.recover(&memory, |_, _| true);
+    log.lock().release_to_all();
+    assert_eq!(area.control.producer.tail.load(Relaxed), tail);
+    let mut bytes = vec![0; 4096];
+    memory.read(0, &mut bytes);
+    assert!(bytes[64..].iter().all(|byte| *byte == 0));
+    // Where it may be, it is completed, once.
+    die(&log, 8, &[4; 8]);
+    log.recover(&memory, allowed);
+    log.recover(&memory, allowed);
+    log.lock().release_to_all();
+    memory.read(0, &mut bytes);
+    assert_eq!((&bytes[..4], &bytes[8..16]), (&[1, 1, 2, 2][..], &[4; 8][..]));
+    let mut out = Vec::new();
+    log.drain(0, RING, &mut out).unwrap();
+    let places: Vec<u64> = records(&out).map(|record| record.unwrap().place).collect();
+    assert_eq!(places, [0, 2, 40, 8]);
+}
+
+#[test]
+fn those_who_wait_for_room_are_forgotten_with_the_dead_and_come_back() {
+    let area = Area::<RING, INDEX, 1, 1>::boxed(1);
+    let log: SmallLog<'_> = area.log();
+    let memory = Cells::zeroed(64);
+    let rare = &area.control.rare;
+    // Somebody was killed while it waited.
+    rare.room_waiters.store(1, Relaxed);
+    log.forget_room_waiters();
+    assert_eq!(rare.room_waiters.load(Relaxed), 0);
+    let full = RING as u64 / 3;
+    (0..full).for_each(|_| log.store(&memory, &Hand(1), Door::Direct, 0, &[1]));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| log.store(&memory, &Hand(1), Door::Direct, 1, &[2]));
+        let start = std::time::Instant::now();
+        // It says again and again that it waits, and its own farewell counts nobody twice.
+        for _ in 0..20 {
+            while rare.room_waiters.load(Relaxed) == 0 {
+                assert!(start.elapsed().as_secs() < 30, "nobody waits for room");
+                std::thread::yield_now();
+            }
+            log.forget_room_waiters();
+        }
+        assert!(!waiting.is_finished());
+        log.acknowledge(area.control.producer.tail.load(Relaxed));
+        waiting.join().unwrap();
+    });
+    assert_eq!(rare.room_waiters.load(Relaxed), 0);
+    assert_eq!(area.control.producer.tail.load(Relaxed), full * 3 + 3);
+}
+
+#[test]
+fn a_takeover_wakes_whoever_waits_for_the_lock() {
+    let area = Area::<RING, INDEX, 1, 1>::boxed(1);
+    let log: SmallLog<'_> = area.log();
+    assert!(log.lock().try_acquire(2));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| log.lock().acquire(1, || true));
+        let start = std::time::Instant::now();
+        while area.control.producer.lock_waiters.load(Relaxed) == 0 {
+            assert!(start.elapsed().as_secs() < 30, "nobody waits for the lock");
+            std::thread::yield_now();
+        }
+        assert!(log.lock().seize(2));
+        assert_eq!(log.lock().holder(), ARBITER);
+        log.lock().release_to_all();
+        assert!(waiting.join().unwrap());
+    });
+}
