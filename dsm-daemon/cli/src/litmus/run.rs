@@ -12,6 +12,7 @@ use super::variant::{Door, Job};
 use crate::bench::{Directory, Reaped};
 use crate::failure::{Failure, Result};
 use dsm::prelude::*;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -213,12 +214,12 @@ impl<'s> Host<'s> {
         Ok(())
     }
 
-    /// Shows the checker what all have said. Returns how interesting it was: relaxed outcomes count most, and else that
-    /// it is not always the same.
+    /// Shows the checker what all have said. Returns how much there was to be seen: as many different outcomes as would
+    /// have been seen were all equally frequent (the inverse of Simpson's index), and one more for a relaxed one.
     fn compare(&self, job: &Job, program: &Program, round: &Round, checker: &mut Checker) -> f64 {
         let mut last = [Words::default(); THREADS];
         let mut registers = Words::default();
-        let (mut relaxed, mut changes, mut before) = (0u64, 0u64, None);
+        let (mut relaxed, mut counts) = (false, HashMap::<(Words, Words), u64>::new());
         for instance in 0..round.instances {
             for (number, register) in registers.iter_mut().enumerate().take(program.registers) {
                 *register = self.side.register(instance, number).load(Ordering::Acquire);
@@ -230,10 +231,11 @@ impl<'s> Host<'s> {
             }
             let at = Where { round: round.number, instance };
             let class = checker.observe(&registers[..program.registers], &last[..job.cluster()], at);
-            relaxed += u64::from(class == Class::Relaxed);
-            changes += u64::from(before.replace(registers) != Some(registers));
+            relaxed |= class == Class::Relaxed;
+            *counts.entry((registers, last[0])).or_default() += 1;
         }
-        (relaxed * 100 + changes) as f64 / (round.instances * 100) as f64
+        let squares: f64 = counts.values().map(|count| (*count as f64 / round.instances as f64).powi(2)).sum();
+        1.0 / squares + if relaxed { 1.0 } else { 0.0 }
     }
 
     /// The segment that a test uses.

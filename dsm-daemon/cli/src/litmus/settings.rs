@@ -1,5 +1,5 @@
-//! How a round is run: where the words lie, and who waits for how long. Random at first; what has shown relaxed
-//! outcomes is tried again, with changes.
+//! How a round is run: where the words lie, and who waits for how long. Random at first; what has shown many
+//! different outcomes is tried again, with changes.
 
 use super::random::Random;
 use super::side::{INSTANCES, THREADS};
@@ -11,7 +11,7 @@ pub const WORDS: usize = INSTANCES * LINE * LINE;
 /// The longest delay before an instance, in turns of an empty loop: some tens of microseconds.
 const SKEW: u64 = 1 << 15;
 /// The longest delay between two accesses.
-const GAP: u64 = 1 << 12;
+const GAP: u64 = 1 << 15;
 
 /// Where the words of an instance lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl Tuner {
         self.now
     }
 
-    /// How interesting the last round was: the share of relaxed outcomes, or of rare ones.
+    /// How much there was to be seen in the last round.
     pub fn learn(&mut self, score: f64) {
         // What was good once may have been luck, another load of the machine, or another test.
         let best = self.best.map_or(0.0, |(best, _)| best * 0.9);
