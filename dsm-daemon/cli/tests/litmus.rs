@@ -2,24 +2,40 @@
 
 mod common;
 
-use common::Place;
+use common::{Place, Said, start};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What must be there.
 const TESTS: [&str; 14] =
     ["SB", "MP", "LB", "S", "R", "2+2W", "WRC", "IRIW", "ISA2", "RWC", "CoRR", "CoWW", "CoRW", "CoWR"];
 /// Those whose relaxed outcomes are certain to come.
 const RELAXED: [&str; 4] = ["SB", "R", "RWC", "IRIW"];
+/// The longest that a run may take, with other load on the machine.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// What outcomes are seen depends on who runs when: one run at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(place: &Place, trap: bool, arguments: &[&str], tests: &[&str]) -> Said {
+    let mut command = place.command(&["litmus", "--json"]);
+    command.args(arguments).args(tests);
+    if trap {
+        command.env("DSM_CAPTURE", "trap");
+    }
+    start(&mut command).wait_for(PATIENCE)
+}
 
 /// Runs of each test here; the command's own number is 100,000.
 const RUNS: u64 = 20_000;
 
 /// Runs the tests, `runs` times each; returns how often each ran, and how often it came to a relaxed outcome.
-fn litmus(place: &Place, runs: u64, tests: &[&str]) -> BTreeMap<String, (u64, u64)> {
-    let runs = runs.to_string();
-    let mut arguments = vec!["litmus", "--json", "--runs", &runs];
-    arguments.extend(tests);
-    let said = place.dsm(&arguments);
+fn litmus(place: &Place, trap: bool, runs: u64, tests: &[&str]) -> BTreeMap<String, (u64, u64)> {
+    let said = run(place, trap, &["--runs", &runs.to_string()], tests);
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{}", said.out);
     let mut found = BTreeMap::<String, (u64, u64)>::new();
     for line in said.out.lines() {
@@ -37,7 +53,8 @@ fn litmus(place: &Place, runs: u64, tests: &[&str]) -> BTreeMap<String, (u64, u6
 
 #[test]
 fn what_the_model_forbids_is_not_seen_and_what_it_relaxes_is() {
-    let place = Place::new();
+    let (_alone, place) = (alone(), Place::new());
+    let found = litmus(&place, false, 100_000, &TESTS);
     for test in TESTS {
         let (runs, relaxed) = litmus(&place, RUNS, &[test])[test];
         assert!(runs >= RUNS, "{test} ran {runs} times");
@@ -48,17 +65,50 @@ fn what_the_model_forbids_is_not_seen_and_what_it_relaxes_is() {
 
 #[test]
 fn halves_of_words_and_counters_keep_to_the_model_too() {
-    let place = Place::new();
-    let found = litmus(&place, 5_000, &["SB+rfi", "ADD", "CAS", "ADD+W", "SB+halves", "MP+halves", "CoWW+halves"]);
+    let (_alone, place) = (alone(), Place::new());
+    let found =
+        litmus(&place, false, 5_000, &["SB+rfi", "ADD", "CAS", "ADD+W", "SB+halves", "MP+halves", "CoWW+halves"]);
     assert_eq!(found.len(), 7);
     place.assert_empty();
 }
 
 #[test]
+fn with_everything_through_the_trap_door() {
+    let (_alone, place) = (alone(), Place::new());
+    let found = litmus(&place, true, 2_000, &TESTS);
+    for test in TESTS {
+        let (runs, relaxed) = found[test];
+        assert!(runs >= 2_000, "{test} ran {runs} times");
+        assert!(relaxed > 0 || !["SB", "R"].contains(&test), "{test} never came to a relaxed outcome");
+    }
+    place.assert_empty();
+}
+
+/// The suite finds a violation where there is one: here the fences that its tests rely on are not executed.
+#[test]
+fn a_missing_fence_is_found() {
+    let (_alone, place) = (alone(), Place::new());
+    let said =
+        run(&place, false, &["--skip-fences", "--runs", "5000"], &["SB/plain+fence/0,1", "R/accessor+fence/0,1"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("violated: R, SB"), "{said:?}");
+    for (test, outcome) in [("SB", "0,0"), ("R", "0,2")] {
+        let lines = said.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let line = lines.into_iter().find(|line| line["test"] == test).unwrap();
+        let forbidden = &line["seen"][0];
+        assert_eq!((forbidden["class"].as_str(), forbidden["outcome"].as_str()), (Some("forbidden"), Some(outcome)));
+        let text = line["violations"][0].as_str().unwrap();
+        for part in ["forbidden", outcome, "registers", "round", "instance"] {
+            assert!(text.contains(part), "{part:?} is not in {text:?}");
+        }
+        assert_eq!(line["seed"].as_u64(), Some(1));
+    }
+    place.assert_empty();
+}
+
+#[test]
 fn what_is_not_there_is_refused() {
-    let place = Place::new();
-    let said = place.dsm(&["litmus", "SB/nothing"]);
-    assert_eq!(said.code, Some(2));
-    assert!(said.err.contains("SB/nothing") && said.err.lines().count() == 1, "{}", said.err);
+    let (_alone, place) = (alone(), Place::new());
+    place.dsm(&["litmus", "SB/nothing"]).failed(2, "SB/nothing");
     place.assert_empty();
 }

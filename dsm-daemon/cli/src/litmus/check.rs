@@ -49,7 +49,7 @@ pub struct Checker {
     program: Program,
     allowed: BTreeSet<Outcome>,
     sequential: BTreeSet<Outcome>,
-    counts: HashMap<Words, (u64, Where)>,
+    counts: HashMap<Words, (u64, Class)>,
     disagreements: u64,
     violations: Vec<String>,
 }
@@ -64,8 +64,7 @@ impl Checker {
     }
 
     /// One instance came to this: its registers, and for each host all its words when all was done.
-    /// Returns whether the outcome is relaxed.
-    pub fn observe(&mut self, registers: &[u64], hosts: &[Vec<u64>], at: Where) -> bool {
+    pub fn observe(&mut self, registers: &[u64], hosts: &[Words], at: Where) -> Class {
         let mut words = Words::default();
         words[..registers.len()].copy_from_slice(registers);
         for (word, loc) in words[registers.len()..].iter_mut().zip(&self.program.finals) {
@@ -76,12 +75,16 @@ impl Checker {
             let text = format!("hosts end up with different words: {:x?} and {:x?}", hosts[0], hosts[other]);
             self.describe(&text, registers, at);
         }
-        let (count, _) = self.counts.entry(words).or_insert((0, at));
-        *count += 1;
-        if *count == 1 && self.class(&words) == Class::Forbidden {
+        if let Some((count, class)) = self.counts.get_mut(&words) {
+            *count += 1;
+            return *class;
+        }
+        let class = self.class(&words);
+        self.counts.insert(words, (1, class));
+        if class == Class::Forbidden {
             self.describe(&format!("forbidden: {}", self.show(&words)), registers, at);
         }
-        self.class(&words) == Class::Relaxed
+        class
     }
 
     fn describe(&mut self, what: &str, registers: &[u64], at: Where) {
@@ -138,8 +141,8 @@ impl Checker {
     /// All outcomes that were seen, most frequent first, and the allowed ones that were not.
     pub fn finish(self) -> Finding {
         let mut seen: BTreeMap<(Class, String), u64> = BTreeMap::new();
-        for (words, (count, _)) in &self.counts {
-            *seen.entry((self.class(words), self.show(words))).or_default() += count;
+        for (words, (count, class)) in &self.counts {
+            *seen.entry((*class, self.show(words))).or_default() += count;
         }
         let mut seen: Vec<Seen> =
             seen.into_iter().map(|((class, outcome), count)| Seen { outcome, class, count }).collect();
@@ -218,15 +221,22 @@ mod tests {
         encode(value, 1, 1)
     }
 
+    /// What a host has when all is done.
+    fn last(x: u16, y: u16) -> Words {
+        let mut words = Words::default();
+        (words[0], words[1]) = (word(x), word(y));
+        words
+    }
+
     const HERE: Where = Where { round: 3, instance: 5 };
 
     #[test]
     fn outcomes_are_told_apart() {
         let mut checker = checker("SB/plain/0,1");
-        let same = [vec![word(1); 2], vec![word(1); 2]];
-        assert!(checker.observe(&[0, 0], &same, HERE));
-        assert!(!checker.observe(&[0, word(1)], &same, HERE));
-        assert!(!checker.observe(&[0, word(1)], &same, HERE));
+        let same = [last(1, 1); 2];
+        assert_eq!(checker.observe(&[0, 0], &same, HERE), Class::Relaxed);
+        assert_eq!(checker.observe(&[0, word(1)], &same, HERE), Class::Sequential);
+        assert_eq!(checker.observe(&[0, word(1)], &same, HERE), Class::Sequential);
         let finding = checker.finish();
         let shown: Vec<_> = finding.seen.iter().map(|seen| (seen.outcome.as_str(), seen.class, seen.count)).collect();
         assert_eq!(shown, [("0,0", Class::Relaxed, 1), ("0,1", Class::Sequential, 2)]);
@@ -237,8 +247,8 @@ mod tests {
     #[test]
     fn a_forbidden_outcome_is_found_and_described() {
         let mut checker = checker("SB/plain+fence/0,1");
-        checker.observe(&[0, 0], &[vec![word(1); 2]], HERE);
-        checker.observe(&[0, 0], &[vec![word(1); 2]], HERE);
+        checker.observe(&[0, 0], &[last(1, 1)], HERE);
+        checker.observe(&[0, 0], &[last(1, 1)], HERE);
         let finding = checker.finish();
         assert_eq!((finding.forbidden, finding.violations.len()), (2, 1));
         let text = &finding.violations[0];
@@ -248,7 +258,7 @@ mod tests {
     #[test]
     fn a_torn_word_is_forbidden() {
         let mut checker = checker("MP/plain/0,1");
-        checker.observe(&[0, 0x0000_0000_0101_0101], &[vec![word(1); 2]], HERE);
+        checker.observe(&[0, 0x0000_0000_0101_0101], &[last(1, 1)], HERE);
         let finding = checker.finish();
         assert_eq!(finding.forbidden, 1);
         assert_eq!(finding.seen[0].outcome, "0,?0000000001010101");
@@ -258,9 +268,9 @@ mod tests {
     fn hosts_that_disagree_are_found() {
         let mut checker = checker("CoWW/plain/0,1");
         // One host has lost the second store.
-        checker.observe(&[word(1)], &[vec![word(2)], vec![word(1)]], HERE);
+        checker.observe(&[word(1)], &[last(2, 0), last(1, 0)], HERE);
         // All have: they agree on what cannot be.
-        checker.observe(&[word(1)], &[vec![word(1)], vec![word(1)]], HERE);
+        checker.observe(&[word(1)], &[last(1, 0); 2], HERE);
         let finding = checker.finish();
         assert_eq!((finding.disagreements, finding.forbidden, finding.violations.len()), (1, 1, 2));
     }

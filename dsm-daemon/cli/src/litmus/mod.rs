@@ -1,10 +1,15 @@
 //! `dsm litmus`: the memory model, held to its word by running small programs across virtual hosts.
+//!
+//! `program` is what a test consists of; `tests` and `variant` make them; `model` explores what each may come to; `run`
+//! runs them, with what `settings` chooses; `check` compares; `report` says what came of it.
 
 mod check;
 mod model;
 mod program;
+mod random;
 mod report;
 mod run;
+mod settings;
 mod side;
 mod tests;
 mod variant;
@@ -18,7 +23,7 @@ pub struct Args {
     /// Only these: `TEST`, `TEST/VARIANT` or `TEST/VARIANT/HOSTS`, as `MP`, `SB/plain+fence`, `IRIW/hole/0,1,2,3`
     pub tests: Vec<String>,
     /// How often each test is run, over all its variants
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub runs: u64,
     /// What the random delays and layouts start from
     #[arg(long, default_value_t = 1)]
@@ -26,6 +31,13 @@ pub struct Args {
     /// One JSON object for each test in each variant and placement of its threads
     #[arg(long)]
     pub json: bool,
+    /// A line for each test in each variant, with all its outcomes: registers, then final values; `~` marks those that
+    /// sequential consistency would not allow
+    #[arg(long, short, conflicts_with = "json")]
+    pub verbose: bool,
+    /// Leave the fences out but expect what they promise: has to end with forbidden outcomes
+    #[arg(long)]
+    pub skip_fences: bool,
 }
 
 /// Runs the tests and reports; fails when anything was seen that the model forbids, or nothing that it relaxes.
@@ -33,9 +45,9 @@ pub fn run(args: &Args) -> Result<()> {
     let jobs = variant::plan(&args.tests, args.runs)
         .map_err(|name| Failure::usage(format!("there is no test, variant or placement {name:?}")))?;
     if let Some(worker) = run::Worker::from_environment()? {
-        return worker.run(&jobs, args.seed);
+        return worker.run(&jobs, args);
     }
-    let mut report = Report::new(args.json);
+    let mut report = Report::new(args.json, args.verbose);
     for hosts in 2..=side::THREADS {
         let jobs: Vec<_> = jobs.iter().filter(|job| job.cluster() == hosts).collect();
         if !jobs.is_empty() {

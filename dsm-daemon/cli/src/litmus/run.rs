@@ -2,14 +2,17 @@
 //! instances of a test in a round, kept close to each other.
 
 use super::Args;
-use super::check::{Checker, Where, encode};
+use super::check::{Checker, Class, Where, Words, encode};
 use super::program::{Function, Loc, Op, Program};
+use super::random::Random;
 use super::report::Report;
+use super::settings::{Settings, Tuner, WORDS};
 use super::side::{INSTANCES, Side, THREADS};
 use super::variant::{Door, Job};
 use crate::bench::{Directory, Reaped};
 use crate::failure::{Failure, Result};
 use dsm::prelude::*;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -19,10 +22,10 @@ use std::time::{Duration, Instant};
 const WORKER: &str = "DSM_LITMUS_WORKER";
 /// The longest that a process waits for the others.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// 64-bit words of the segments: every word of every instance on a line of its own.
-const WORDS: usize = INSTANCES * 8 * 8;
-/// How often a thread gives way to those that are behind before it goes on without them.
-const WAITS: u32 = 200;
+/// How often a thread looks whether those that are behind have come, before it goes on without them.
+const LOOKS: u32 = 220;
+/// Looks before it gives the processor away.
+const SPINS: u32 = 20;
 
 /// The process on one of the other hosts.
 #[derive(Debug)]
@@ -47,9 +50,9 @@ impl Worker {
     }
 
     /// Takes part in all tests of its cluster.
-    pub fn run(&self, jobs: &[Job], seed: u64) -> Result<()> {
+    pub fn run(&self, jobs: &[Job], args: &Args) -> Result<()> {
         let session = Session::builder("litmus").join()?;
-        let host = Host::new(&session, self.host, self.hosts, &self.dir, seed)?;
+        let host = Host::new(&session, self.host, self.hosts, &self.dir, args)?;
         for job in jobs.iter().filter(|job| job.cluster() == self.hosts) {
             host.job(job, None)?;
         }
@@ -65,70 +68,48 @@ pub fn cluster(hosts: usize, jobs: &[&Job], args: &Args, report: &mut Report) ->
     let workers = (1..hosts).map(|host| {
         let mut command = Command::new("/proc/self/exe");
         command.arg("litmus").args(["--runs", &args.runs.to_string(), "--seed", &args.seed.to_string()]);
-        command.args(&args.tests);
+        command.args(args.skip_fences.then_some("--skip-fences")).args(&args.tests);
         command.env(WORKER, format!("{host},{hosts},{}", dir.0.display()));
         command.env("DSM_RUNTIME_DIR", on(host)).env("DSM_DAEMON", session.daemon());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         child.map(Reaped).map_err(Failure::system("cannot start a process for a host"))
     });
     let _workers = workers.collect::<Result<Vec<_>>>()?;
-    let host = Host::new(&session, 0, hosts, &dir.0, args.seed)?;
+    let host = Host::new(&session, 0, hosts, &dir.0, args)?;
+    let mut tuner = Tuner::new(Random::new(&[args.seed]));
     for job in jobs {
-        let mut checker = Checker::new(&job.program());
-        host.job(job, Some(&mut checker))?;
-        report.add(job, &checker.finish())?;
+        let mut lead = Lead { checker: Checker::new(&job.program()), tuner: &mut tuner };
+        host.job(job, Some(&mut lead))?;
+        report.add(job, args.seed, &lead.checker.finish())?;
     }
     host.meet()
 }
 
-/// A small generator: splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-}
-
-/// How a round is run: all hosts draw it from the same seed.
+/// What is run between two barriers.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     number: u64,
     instances: usize,
-    /// 64-bit words from one machine word to the next: neighbours in a line, or each on its own.
-    stride: usize,
-    /// By how many instances a thread may be ahead of another.
-    window: u64,
-    /// Longest delay before an instance, in turns of an empty loop.
-    delay: u64,
-    seed: u64,
+    settings: Settings,
 }
 
 impl Round {
-    fn new(number: u64, left: u64, seed: u64) -> Self {
-        let mut random = Random(seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
-        Self {
-            number,
-            instances: left.min(INSTANCES as u64) as usize,
-            stride: [1, 8][random.below(2) as usize],
-            window: [0, 4, 32, 256][random.below(4) as usize],
-            delay: [0, 40, 400, 4000][random.below(4) as usize],
-            seed: random.next(),
-        }
-    }
-
     /// Where a machine word of an instance lies, in 64-bit words.
     fn place(&self, program: &Program, instance: usize, word: usize) -> usize {
-        (instance * program.words() + word) * self.stride
+        self.settings.place(instance, word, program.words(), self.instances)
     }
+
+    /// How many words of the segment the instances reach.
+    fn used(&self, program: &Program) -> usize {
+        let last = (0..program.words()).map(|word| self.place(program, self.instances - 1, word)).max();
+        last.map_or(0, |last| last + 1)
+    }
+}
+
+/// What only the first host has.
+struct Lead<'a> {
+    checker: Checker,
+    tuner: &'a mut Tuner,
 }
 
 /// This process's part.
@@ -136,6 +117,7 @@ struct Host<'s> {
     session: &'s Session,
     number: usize,
     seed: u64,
+    skip_fences: bool,
     side: Side,
     barrier: dsm::Barrier<'s>,
     words: Slice<'s, u64>,
@@ -144,11 +126,13 @@ struct Host<'s> {
 }
 
 impl<'s> Host<'s> {
-    fn new(session: &'s Session, number: usize, hosts: usize, dir: &Path, seed: u64) -> Result<Self> {
+    fn new(session: &'s Session, number: usize, hosts: usize, dir: &Path, args: &Args) -> Result<Self> {
         let words = session.array::<u64>("words", WORDS)?;
         let halves = session.array::<u32>("halves", 2 * WORDS)?;
         let barrier = session.barrier("round", hosts)?;
-        let this = Self { session, number, seed, side: Side::open(&dir.join("side"))?, barrier, words, halves };
+        let side = Side::open(&dir.join("side"))?;
+        let Args { seed, skip_fences, .. } = *args;
+        let this = Self { session, number, seed, skip_fences, side, barrier, words, halves };
         this.meet()?;
         Ok(this)
     }
@@ -158,31 +142,40 @@ impl<'s> Host<'s> {
         Ok(())
     }
 
-    /// Runs all instances of a test; the first host has the checker.
-    fn job(&self, job: &Job, mut checker: Option<&mut Checker>) -> Result<()> {
+    /// Runs all instances of a test.
+    fn job(&self, job: &Job, mut lead: Option<&mut Lead<'_>>) -> Result<()> {
         let program = job.program();
         let (mut left, mut number) = (job.runs, 0);
         while left > 0 {
-            let seed = self.seed.wrapping_add((job.number as u64) << 32);
-            let round = Round::new(number, left, seed);
-            left -= round.instances as u64;
+            let instances = left.min(INSTANCES as u64) as usize;
+            self.round(job, &program, number, instances, lead.as_deref_mut())?;
+            left -= instances as u64;
             number += 1;
-            self.round(job, &program, round, checker.as_deref_mut())?;
         }
         Ok(())
     }
 
-    fn round(&self, job: &Job, program: &Program, round: Round, checker: Option<&mut Checker>) -> Result<()> {
-        if checker.is_some() {
-            let used = round.place(program, round.instances, 0);
-            if program.grain == 1 {
-                self.words.range(..used).hole()?.fill_with(|| 0);
-            } else {
-                self.halves.range(..2 * used).hole()?.fill_with(|| 0);
-            }
+    /// Three barriers: all is zero everywhere behind the first, all that was stored is everywhere behind the second,
+    /// all have said what they have behind the third. While the first host compares and clears, the others wait at the
+    /// first one of the next round.
+    fn round(
+        &self,
+        job: &Job,
+        program: &Program,
+        number: u64,
+        instances: usize,
+        lead: Option<&mut Lead<'_>>,
+    ) -> Result<()> {
+        if let Some(lead) = &lead {
+            let settings = lead.tuner.settings();
+            let settings = if job.door == Door::Batch { settings.near() } else { settings };
+            let round = Round { number, instances, settings };
+            self.side.set(round.settings.to_words());
             (0..THREADS).for_each(|thread| self.side.come(thread, 0));
+            self.clear(program, &round)?;
         }
         self.meet()?;
+        let round = Round { number, instances, settings: Settings::from_words(self.side.settings()) };
         std::thread::scope(|scope| {
             let threads = program.threads.iter().enumerate();
             let here = threads.filter(|(_, thread)| usize::from(thread.host) == self.number);
@@ -193,10 +186,8 @@ impl<'s> Host<'s> {
                 .into_iter()
                 .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })?;
-        // All that was stored is ordered after this, and applied everywhere after the barrier.
-        self.session.fence_timeout(PATIENCE)?;
         self.meet()?;
-        for instance in 0..round.instances {
+        for instance in 0..instances {
             for word in 0..program.words() {
                 let from = self.base(program).wrapping_add(round.place(program, instance, word));
                 // SAFETY: a mapped, aligned word of the segment; a volatile load of machine width.
@@ -205,21 +196,46 @@ impl<'s> Host<'s> {
             }
         }
         self.meet()?;
-        if let Some(checker) = checker {
-            let hosts = job.cluster();
-            for instance in 0..round.instances {
-                let register = |register| self.side.register(instance, register).load(Ordering::Acquire);
-                let registers: Vec<u64> = (0..program.registers).map(register).collect();
-                let last = |host| {
-                    let word = |word| self.side.last(host, instance, word).load(Ordering::Acquire);
-                    (0..program.words()).map(word).collect()
-                };
-                let hosts: Vec<Vec<u64>> = (0..hosts).map(last).collect();
-                checker.observe(&registers, &hosts, Where { round: round.number, instance });
-            }
+        if let Some(lead) = lead {
+            let score = self.compare(job, program, &round, &mut lead.checker);
+            lead.tuner.learn(score);
         }
-        // Nobody clears before all have been looked at, nor looks before all is cleared.
-        self.meet()
+        Ok(())
+    }
+
+    /// Makes all zero that the round uses, whatever the last one has left there.
+    fn clear(&self, program: &Program, round: &Round) -> Result<()> {
+        let used = round.used(program);
+        if program.grain == 1 {
+            self.words.range(..used).hole()?.fill_with(|| 0);
+        } else {
+            self.halves.range(..2 * used).hole()?.fill_with(|| 0);
+        }
+        Ok(())
+    }
+
+    /// Shows the checker what all have said. Returns how much there was to be seen: as many different outcomes as would
+    /// have been seen were all equally frequent (the inverse of Simpson's index), and one more for a relaxed one.
+    fn compare(&self, job: &Job, program: &Program, round: &Round, checker: &mut Checker) -> f64 {
+        let mut last = [Words::default(); THREADS];
+        let mut registers = Words::default();
+        let (mut relaxed, mut counts) = (false, HashMap::<(Words, Words), u64>::new());
+        for instance in 0..round.instances {
+            for (number, register) in registers.iter_mut().enumerate().take(program.registers) {
+                *register = self.side.register(instance, number).load(Ordering::Acquire);
+            }
+            for (host, last) in last.iter_mut().enumerate().take(job.cluster()) {
+                for (word, value) in last.iter_mut().enumerate().take(program.words()) {
+                    *value = self.side.last(host, instance, word).load(Ordering::Acquire);
+                }
+            }
+            let at = Where { round: round.number, instance };
+            let class = checker.observe(&registers[..program.registers], &last[..job.cluster()], at);
+            relaxed |= class == Class::Relaxed;
+            *counts.entry((registers, last[0])).or_default() += 1;
+        }
+        let squares: f64 = counts.values().map(|count| (*count as f64 / round.instances as f64).powi(2)).sum();
+        1.0 / squares + if relaxed { 1.0 } else { 0.0 }
     }
 
     /// The segment that a test uses.
@@ -239,29 +255,36 @@ struct Runner<'a, 's> {
 
 impl Runner<'_, '_> {
     fn run(&self) -> Result<()> {
-        let mut random = Random(self.round.seed ^ self.number as u64);
+        let Settings { skew, gap, .. } = self.round.settings;
+        let seed = [self.host.seed, self.job.number as u64, self.round.number, self.number as u64];
+        let mut random = Random::new(&seed);
         for instance in 0..self.round.instances {
             self.keep_pace(instance as u64 + 1);
-            for _ in 0..random.below(self.round.delay) {
-                std::hint::spin_loop();
-            }
+            pause(random.below(skew[self.number] + 1));
             for op in &self.program.threads[self.number].ops {
                 self.perform(instance, op)?;
+                pause(random.below(gap + 1));
             }
         }
+        // Nobody waits for this thread any more.
+        self.host.side.come(self.number, u64::MAX);
         Ok(())
     }
 
     /// Waits a little for those that are behind.
     fn keep_pace(&self, step: u64) {
-        let side = &self.host.side;
+        let (side, window) = (&self.host.side, self.round.settings.window);
         side.come(self.number, step);
-        let together = || (0..self.program.threads.len()).all(|other| side.pace(other) + self.round.window >= step);
-        for _ in 0..WAITS {
-            if together() {
+        let behind = |other| side.pace(other).saturating_add(window) < step;
+        for look in 0..LOOKS {
+            if !(0..self.program.threads.len()).any(behind) {
                 break;
             }
-            std::thread::yield_now();
+            if look < SPINS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
         }
     }
 
@@ -357,6 +380,7 @@ impl Runner<'_, '_> {
                     note(register, found);
                 }
             }
+            Op::Fence if host.skip_fences => {}
             Op::Fence => host.session.fence_timeout(PATIENCE)?,
             Op::Fill(stores) => self.fill(instance, stores)?,
         }
@@ -380,5 +404,12 @@ impl Runner<'_, '_> {
             hole[self.word(instance, *at) - first] = encode(*value, at.len, self.program.grain);
         }
         Ok(hole.fill()?)
+    }
+}
+
+/// Turns of an empty loop.
+fn pause(turns: u64) {
+    for turn in 0..turns {
+        std::hint::black_box(turn);
     }
 }

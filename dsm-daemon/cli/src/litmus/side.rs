@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Most instances of a round.
 pub const INSTANCES: usize = 1024;
@@ -19,7 +19,8 @@ pub const THREADS: usize = 4;
 const LINE: usize = 8;
 
 const PACE: usize = 0;
-const SEEN: usize = PACE + THREADS * LINE;
+const SETTINGS: usize = PACE + THREADS * LINE;
+const SEEN: usize = SETTINGS + LINE;
 const FINALS: usize = SEEN + INSTANCES * VALUES;
 const WORDS: usize = FINALS + THREADS * INSTANCES * VALUES;
 
@@ -56,6 +57,16 @@ impl Side {
     /// How far a thread has come.
     pub fn pace(&self, thread: usize) -> u64 {
         self.word(PACE + thread * LINE).load(Relaxed)
+    }
+
+    /// What the round is to be run with; between this and `settings` is a barrier.
+    pub fn set(&self, settings: [u64; LINE]) {
+        settings.iter().enumerate().for_each(|(at, word)| self.word(SETTINGS + at).store(*word, Release));
+    }
+
+    /// What the round is to be run with.
+    pub fn settings(&self) -> [u64; LINE] {
+        std::array::from_fn(|at| self.word(SETTINGS + at).load(Acquire))
     }
 
     /// Word of a register. Who reads it and who has written it have a barrier in between.

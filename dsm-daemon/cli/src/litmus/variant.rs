@@ -79,23 +79,10 @@ fn placements(threads: usize) -> &'static [&'static [u8]] {
 /// The first selection that selects nothing.
 pub fn plan(selected: &[String], runs: u64) -> Result<Vec<Job>, String> {
     let all: Vec<Job> = TESTS.iter().flat_map(variants).collect();
-    let wanted = |job: &Job| {
-        let name = job.name().to_ascii_lowercase();
-        let parts: Vec<&str> = name.split('/').collect();
-        selected.is_empty()
-            || selected.iter().any(|selection| {
-                let selection = selection.to_ascii_lowercase();
-                let selection: Vec<&str> = selection.split('/').collect();
-                parts.starts_with(&selection)
-            })
-    };
-    for selection in selected {
-        let alone = std::slice::from_ref(selection);
-        if plan_contains(&all, alone) {
-            continue;
-        }
-        return Err(selection.clone());
+    if let Some(nothing) = selected.iter().find(|selection| !all.iter().any(|job| job.is(selection))) {
+        return Err(nothing.clone());
     }
+    let wanted = |job: &Job| selected.is_empty() || selected.iter().any(|selection| job.is(selection));
     let mut jobs: Vec<Job> = all.into_iter().filter(wanted).collect();
     for test in TESTS {
         let of_test = || jobs.iter().filter(|job| job.test.name == test.name);
@@ -108,17 +95,6 @@ pub fn plan(selected: &[String], runs: u64) -> Result<Vec<Job>, String> {
     jobs.sort_by_key(|job| job.cluster());
     jobs.iter_mut().enumerate().for_each(|(number, job)| job.number = number);
     Ok(jobs)
-}
-
-fn plan_contains(all: &[Job], selection: &[String]) -> bool {
-    all.iter().any(|job| {
-        let name = job.name().to_ascii_lowercase();
-        let parts: Vec<&str> = name.split('/').collect();
-        selection.iter().any(|selection| {
-            let selection = selection.to_ascii_lowercase();
-            parts.starts_with(&selection.split('/').collect::<Vec<_>>())
-        })
-    })
 }
 
 fn variants(test: &'static Test) -> Vec<Job> {
@@ -146,6 +122,12 @@ impl Job {
     /// `TEST/VARIANT/HOSTS`.
     pub fn name(&self) -> String {
         format!("{}/{}/{}", self.test.name, self.variant(), self.placement())
+    }
+
+    /// Does `selection` name it, or what its name begins with?
+    fn is(&self, selection: &str) -> bool {
+        let (name, selection) = (self.name().to_ascii_lowercase(), selection.to_ascii_lowercase());
+        name.strip_prefix(&selection).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// How stores are made, and what stands between the accesses.

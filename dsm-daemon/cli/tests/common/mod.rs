@@ -114,23 +114,29 @@ impl Running {
     }
 
     #[track_caller]
-    pub fn wait(mut self) -> Said {
-        let status = self.end();
+    pub fn wait(self) -> Said {
+        self.wait_for(PATIENCE)
+    }
+
+    /// As [`Running::wait`], for what may take longer.
+    #[track_caller]
+    pub fn wait_for(mut self, patience: Duration) -> Said {
+        let status = self.end(patience);
         let mut said = self.threads.drain(..).map(|thread| thread.join().unwrap());
         let (out, err) = (said.next().unwrap(), said.next().unwrap());
         Said { code: status.code(), signal: status.signal(), out, err }
     }
 
     #[track_caller]
-    fn end(&mut self) -> ExitStatus {
+    fn end(&mut self, patience: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > patience {
                 let _ = self.child.kill();
-                panic!("not done after {PATIENCE:?}");
+                panic!("not done after {patience:?}");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
