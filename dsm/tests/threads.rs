@@ -130,9 +130,9 @@ fn threads_of_processes_of_two_hosts_store_at_once() {
         .map(|number| cluster.spawn(number % 2, "stress_worker", &[("NUMBER", &numbers[number])]))
         .collect();
     let go = a.barrier("go", PROCESSES + 1).unwrap();
-    let stop = AtomicBool::new(false);
+    let stop = &AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let observers = [here, there].map(|ground| scope.spawn(|| observe(ground, &stop)));
+        let observers = [here, there].map(|ground| scope.spawn(move || observe(ground, stop)));
         let start = Instant::now();
         go.wait_timeout(PATIENCE).unwrap();
         workers.into_iter().for_each(Process::succeeds);
@@ -161,6 +161,6 @@ fn threads_of_processes_of_two_hosts_store_at_once() {
         // Whoever was last, it was with its last round.
         assert!(ground.common().iter().all(|value| value & 0xffff_ffff == ROUNDS));
     }
-    assert!(here.common().as_slice().to_vec() == there.common().as_slice().to_vec());
+    assert!(here.common().iter().eq(there.common().iter()));
     drop((a, b));
 }
