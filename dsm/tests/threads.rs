@@ -39,7 +39,7 @@ fn worker(ground: Shared<'_, Ground>, writer: usize) {
     let sums = ground.sums().as_ptr().cast::<u64>();
     for round in 1..=ROUNDS {
         // Which door: every writer takes them in another rhythm.
-        let by_trap = |what: u64| (round + what + writer as u64) % 3 == 0;
+        let by_trap = |what: u64| (round + what + writer as u64).is_multiple_of(3);
         for word in 0..8usize {
             let value = (writer as u64) << 32 | round;
             if by_trap(word as u64) {
