@@ -1,11 +1,11 @@
 //! Named barriers across hosts.
 
 use crate::region::Region;
-use crate::wait::{Wait, submit};
+use crate::wait::{Wait, deadline, submit};
 use crate::{Error, Result};
 use dsm_core::record::{BARRIER, Kind};
 use dsm_core::wire::status;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A reusable barrier for a fixed number of parties: threads of any processes of the session.
 ///
@@ -64,8 +64,7 @@ impl<'s> Barrier<'s> {
         }
         let wait = Wait::begin(self.region);
         submit(self.region, Kind::Arrive, 0, self.id, wait.token, 0);
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let answer = match wait.answer(deadline)? {
+        let answer = match wait.answer(timeout.and_then(deadline))? {
             Some(answer) => Some(answer),
             None => {
                 submit(self.region, Kind::Cancel, BARRIER, self.id, wait.token, 0);

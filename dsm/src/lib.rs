@@ -88,6 +88,7 @@ mod region;
 mod semaphore;
 mod session;
 pub mod signals;
+mod sync;
 mod trap;
 pub mod typed;
 mod wait;

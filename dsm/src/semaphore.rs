@@ -1,12 +1,12 @@
 //! Named counting semaphores across hosts, FIFO, with RAII guards.
 
 use crate::region::Region;
-use crate::wait::{Wait, submit};
+use crate::wait::{Wait, deadline, submit};
 use crate::{Error, Result};
 use dsm_core::record::{KEPT, Kind, STILL_DIRTY, TRY};
 use dsm_core::slot::Answer;
 use dsm_core::wire::status;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A counting semaphore, known to all processes of the session by its name.
 ///
@@ -106,8 +106,7 @@ impl<'s> Semaphore<'s> {
         }
         let wait = Wait::begin(self.region);
         submit(self.region, Kind::Acquire, flags, self.id, wait.token, units);
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let answer = match wait.answer(deadline)? {
+        let answer = match wait.answer(timeout.and_then(deadline))? {
             Some(answer) => Some(answer),
             None => {
                 // Whether it was granted before it was cancelled is for the order to say.

@@ -11,13 +11,18 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// Rounds of giving the processor away before sleeping: about as long as an answer takes when everybody is awake.
-const POLLS: u32 = 100;
+pub(crate) const POLLS: u32 = 100;
 /// One sleep; then the waiter looks whether its answer can still come.
 const NAP: Duration = Duration::from_millis(20);
 
 thread_local! {
     /// Where this thread found a free slot last time.
     static HINT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// The end of a wait that begins now; `None` for one that is further off than clocks reach.
+pub(crate) fn deadline(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
 }
 
 /// A slot, held for one operation.
@@ -143,7 +148,7 @@ fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
 pub(crate) fn fence(region: &Region, timeout: Option<Duration>) -> Result<()> {
     let wait = Wait::begin(region);
     submit(region, Kind::Fence, 0, 0, wait.token, 0);
-    if wait.answer(timeout.map(|timeout| Instant::now() + timeout))?.is_none() && wait.slot.abandon() {
+    if wait.answer(timeout.and_then(deadline))?.is_none() && wait.slot.abandon() {
         // The slot frees itself when the answer comes.
         std::mem::forget(wait);
         return Err(Error::TimedOut(timeout.unwrap_or_default()));

@@ -1,5 +1,7 @@
 //! One session on one host: the log, the replica, the way to the server.
 
+mod waking;
+
 use crate::arbiter::Descriptors;
 use crate::directory::Servers;
 use crate::link::{HIGH, Link};
@@ -17,6 +19,7 @@ use dsm_core::sequencer::agree;
 use dsm_core::sync::Ordering::{Relaxed, Release};
 use dsm_core::sync::{Barrier, spin};
 use dsm_core::sys::{event, futex, map, membarrier};
+use dsm_core::watch::Lines;
 use dsm_core::wire::control::{Ask, Reason, Refusal, Request, Response, SessionStatus, Told, frame, parse};
 use dsm_core::wire::{Frame, FrameHeader, FrameKind};
 use std::collections::BTreeMap;
@@ -218,6 +221,7 @@ impl HostSession {
             rare.asleep.store(1, Release);
             rare.room.fetch_add(1, Relaxed);
             futex::wake(&rare.room, u32::MAX >> 1);
+            self.area.control().watch.wake_all();
         }
         for waiting in std::mem::take(&mut self.waiting) {
             let refusal = Refusal::new(Reason::Unavailable, format!("session {:?} has ended: {text}", self.name));
@@ -387,6 +391,7 @@ impl HostSession {
                 }
             };
             busy = true;
+            self.changed(|| Lines::of_records(&self.batch));
             let out = &self.area.control().arbiter.bytes_out;
             out.store(out.load(Relaxed).wrapping_add(self.batch.len() as u64), Relaxed);
             match &mut self.uplink {
@@ -493,7 +498,10 @@ impl HostSession {
             false
         };
         match self.replica.apply(&log, &memory, &Frame { kind, header, payload }, patient) {
-            Ok(Progress::Done) => true,
+            Ok(Progress::Done) => {
+                self.changed(|| Lines::of_frame(kind, payload));
+                true
+            }
             Ok(Progress::Busy) => {
                 let holder = lock.holder();
                 // Nobody of ours has this number: whoever wrote it there is gone, or never was.

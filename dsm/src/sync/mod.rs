@@ -1,0 +1,3 @@
+//! Waiting for what others do: beyond semaphores and barriers.
+
+mod watch;
