@@ -5,6 +5,7 @@ use crate::wait::{Wait, deadline, submit};
 use crate::{Error, Result};
 use dsm_core::record::{BARRIER, Kind};
 use dsm_core::wire::status;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A reusable barrier for a fixed number of parties: threads of any processes of the session.
@@ -14,7 +15,7 @@ use std::time::Duration;
 pub struct Barrier<'s> {
     region: &'s Region,
     id: u32,
-    name: String,
+    name: Arc<str>,
 }
 
 /// What [`Barrier::wait`] returns.
@@ -38,8 +39,8 @@ impl BarrierWaitResult {
 }
 
 impl<'s> Barrier<'s> {
-    pub(crate) fn new(region: &'s Region, id: u32, name: &str) -> Self {
-        Self { region, id, name: name.to_owned() }
+    pub(crate) fn new(region: &'s Region, id: u32, name: impl Into<Arc<str>>) -> Self {
+        Self { region, id, name: name.into() }
     }
 
     /// Waits until all parties have arrived.
@@ -74,7 +75,7 @@ impl<'s> Barrier<'s> {
         match answer.map(|answer| answer.status) {
             Some(status::OK) => Ok(BarrierWaitResult(false)),
             Some(status::LEADER) => Ok(BarrierWaitResult(true)),
-            Some(status::BROKEN) => Err(Error::BarrierBroken(self.name.clone())),
+            Some(status::BROKEN) => Err(Error::BarrierBroken(self.name.to_string())),
             _ => Err(Error::TimedOut(timeout.unwrap_or_default())),
         }
     }

@@ -54,8 +54,8 @@ pub enum Error {
     /// A party of the barrier has left or died, so it can never fill up.
     #[error("barrier {0:?} is broken: a party has left or died")]
     BarrierBroken(String),
-    /// The last owner died with units of the semaphore; what it protects may be half done.
-    #[error("the last owner of semaphore {0:?} died while it held it: what it protects may be half done")]
+    /// The last owner died with units of the semaphore, or with the lock; what it protects may be half done.
+    #[error("the last owner of {0:?} died while it held it: what it protects may be half done")]
     OwnerDied(String),
     /// Another hole of this process covers some of the same bytes.
     #[error("bytes {start:#x}..{end:#x} of the session lie in another hole of this process: fill that one first")]

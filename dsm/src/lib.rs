@@ -100,8 +100,12 @@ pub use dsm_macros::shared;
 pub use error::{Error, Result};
 pub use hole::{Hole, ValueHole};
 pub use raw_hole::RawHole;
-pub use semaphore::{LockError, Semaphore, SemaphoreGuard};
+pub use semaphore::{Semaphore, SemaphoreGuard};
 pub use session::{Builder, Session};
+pub use sync::{
+    LockError, LockResult, Mutex, MutexGuard, OwnedSemaphore, OwnedSemaphoreGuard, RwLock, RwLockReadGuard,
+    RwLockWriteGuard, TryLockResult, field,
+};
 #[doc(hidden)]
 pub use typed::private as __private;
 pub use typed::{Atomic, Integer, Layout, Scalar, Shared, SharedType, Slice};

@@ -115,6 +115,8 @@ pub enum SyncKind {
     Semaphore(u32),
     /// Parties.
     Barrier(u32),
+    /// A semaphore of so many units of which a reader takes one, and a writer all.
+    RwLock(u32),
 }
 
 /// From an arbiter to its server.
