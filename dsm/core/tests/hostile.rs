@@ -56,7 +56,7 @@ fn watched(test: impl FnOnce() + Send + 'static) {
 fn raw(area: &SmallArea) -> &[AtomicU64] {
     let words = CONTROL + SEATS * 8 + 2 * INDEX + PAGES + RING;
     let from: *const SmallArea = area;
-    // SAFETY: an area is `repr(C)`: 256 bytes of control block, 64 bytes a slot, then arrays of words. All of it is
+    // SAFETY: an area is `repr(C)`: the control block, 64 bytes a slot, then arrays of words. All of it is
     // atomic words or padding within the allocation, aligned to 8, and one thread at a time uses it.
     unsafe { std::slice::from_raw_parts(from.cast(), words) }
 }
