@@ -8,10 +8,19 @@
 use crate::connection::Connection;
 use crate::hands::hands;
 use crate::region::{Locks, Region};
+use crate::signals::{self, Turn};
 use crate::trap::{self, Pinned};
 use crate::{Error, Result};
 use dsm_core::wire::control::{Ask, Told};
 use std::cell::RefCell;
+
+/// What is held across `fork`.
+#[derive(Default)]
+struct Held {
+    regions: Vec<Frozen>,
+    /// Handlers are adopted by nobody meanwhile; unless this thread was at it, and goes on in parent and child.
+    turn: Option<Turn>,
+}
 
 /// A region, and its locks (unless they could not be had).
 struct Frozen {
@@ -22,7 +31,7 @@ struct Frozen {
 
 thread_local! {
     /// What this thread holds between the beginning and the end of `fork`.
-    static FROZEN: RefCell<Vec<Frozen>> = const { RefCell::new(Vec::new()) };
+    static HELD: RefCell<Held> = const { RefCell::new(Held { regions: Vec::new(), turn: None }) };
 }
 
 /// Registers the handlers, once.
@@ -37,27 +46,34 @@ pub(crate) fn install() -> Result<()> {
 
 extern "C" fn before() {
     // In a thread that is ending there is nothing to put them in.
-    let _ = FROZEN.try_with(|frozen| {
-        frozen.borrow_mut().extend(trap::pin().map(|pinned| {
+    let _ = HELD.try_with(|held| {
+        let mut held = held.borrow_mut();
+        held.regions.extend(trap::pin().map(|pinned| {
             let locks = pinned.region().freeze();
             Frozen { locks, pinned }
         }));
+        // The last, as threads that adopt wait for nothing else.
+        held.turn = Turn::wait();
     });
 }
 
 extern "C" fn in_parent() {
-    let _ = FROZEN.try_with(|frozen| frozen.borrow_mut().clear());
+    let _ = HELD.try_with(RefCell::take);
 }
 
 extern "C" fn in_child() {
-    let frozen = FROZEN.try_with(|frozen| std::mem::take(&mut *frozen.borrow_mut())).unwrap_or_default();
+    let Held { regions, turn } = HELD.try_with(RefCell::take).unwrap_or_default();
+    match turn {
+        Some(turn) => drop(turn),
+        None => signals::keep_turn(),
+    }
     let torn = hands().busy();
     if torn {
         // A signal handler interrupted a store, and called `fork`. The parent goes on with that store; if the child
         // did, too, it would give back a lock that is not its own.
         trap::tear();
     }
-    for Frozen { locks, pinned } in frozen {
+    for Frozen { locks, pinned } in regions {
         let region = pinned.region();
         // The parent's connection: were it to stay open here, the arbiter could not see the parent end.
         // SAFETY: the descriptor is this process's copy; nobody uses it any more, since it is replaced below.

@@ -68,8 +68,8 @@ static ADOPTED: [Adopted; MOST] =
     [const { Adopted { signal: AtomicI32::new(0), handler: AtomicUsize::new(0), with_info: AtomicBool::new(false) } };
         MOST];
 
-/// Somebody is at it.
-static ADOPTING: AtomicBool = AtomicBool::new(false);
+/// The thread that is at it; 0 for nobody.
+static ADOPTING: AtomicI32 = AtomicI32::new(0);
 
 type Action = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
@@ -96,21 +96,51 @@ pub fn adopt() -> Result<()> {
     // SAFETY: a valid set.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), null_mut()) };
     // Another thread that is at it will have seen what was installed before we came, or not: wait, and look again.
-    while ADOPTING.compare_exchange(false, true, Acquire, Relaxed).is_err() {
-        futex::give_way();
-    }
+    let Some(_turn) = Turn::wait() else { return Ok(()) };
     let result = trap::reinstall();
     adopt_all();
-    ADOPTING.store(false, Release);
     result
+}
+
+/// The right to adopt, which one thread has at a time.
+#[derive(Debug)]
+pub(crate) struct Turn(());
+
+impl Turn {
+    /// Waits for it; `None` when a handler has interrupted this very thread in its turn.
+    pub(crate) fn wait() -> Option<Self> {
+        // SAFETY: no arguments.
+        let me = unsafe { libc::gettid() };
+        while ADOPTING.compare_exchange(0, me, Acquire, Relaxed).is_err() {
+            if ADOPTING.load(Relaxed) == me {
+                return None;
+            }
+            futex::give_way();
+        }
+        Some(Self(()))
+    }
+}
+
+/// In a child of `fork` whose thread was at it: the turn goes on, under the child's number.
+pub(crate) fn keep_turn() {
+    // SAFETY: no arguments.
+    ADOPTING.store(unsafe { libc::gettid() }, Relaxed);
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        ADOPTING.store(0, Release);
+    }
 }
 
 /// As [`adopt`], in a handler. Whoever is at it already may be what the handler interrupted.
 #[cold]
 pub(crate) fn adopt_from_handler() {
-    if ADOPTING.compare_exchange(false, true, Acquire, Relaxed).is_ok() {
+    // SAFETY: no arguments.
+    let me = unsafe { libc::gettid() };
+    if ADOPTING.compare_exchange(0, me, Acquire, Relaxed).is_ok() {
+        let _turn = Turn(());
         adopt_all();
-        ADOPTING.store(false, Release);
     }
 }
 

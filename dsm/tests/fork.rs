@@ -228,9 +228,14 @@ fn forks_in_a_handler() {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                let mut sent = 0;
                 while !stop.load(Relaxed) {
-                    // SAFETY: the main thread lives until this scope ends.
-                    unsafe { libc::pthread_kill(main, libc::SIGUSR1) };
+                    // One at a time: else the main thread does nothing but handle them.
+                    if FORKED.load(Relaxed) == sent {
+                        sent += 1;
+                        // SAFETY: the main thread lives until this scope ends.
+                        unsafe { libc::pthread_kill(main, libc::SIGUSR1) };
+                    }
                     std::thread::sleep(Duration::from_micros(300));
                 }
             });

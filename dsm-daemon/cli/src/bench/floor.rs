@@ -164,6 +164,75 @@ pub fn tcp_one_way(rounds: usize) -> std::io::Result<f64> {
     Ok(median(times))
 }
 
+/// Nanoseconds of the same exchange when the one who asks has no socket of its own: it leaves its request in memory for
+/// a thread that has, as a process does for its arbiter. Three threads that poll, giving the processor away in between.
+pub fn relayed_round_trip(rounds: usize) -> std::io::Result<f64> {
+    const IDLE: u64 = 0;
+    const ASKED: u64 = 1;
+    const ANSWERED: u64 = 2;
+    const OVER: u64 = 3;
+    let (mut here, mut there) = sockets()?;
+    here.set_nonblocking(true)?;
+    there.set_nonblocking(true)?;
+    /// Whether 64 bytes have come; what is sent in one piece over loopback comes in one.
+    fn arrived(socket: &mut TcpStream) -> std::io::Result<bool> {
+        match socket.read(&mut [0; 64]) {
+            Ok(0) => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+    let state = AtomicU64::new(IDLE);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while let Ok(arrived) = arrived(&mut there) {
+                if !arrived {
+                    std::thread::yield_now();
+                } else if there.write_all(&[0; 64]).is_err() {
+                    break;
+                }
+            }
+        });
+        scope.spawn(|| {
+            let mut here = here;
+            loop {
+                match state.load(Acquire) {
+                    ASKED => {
+                        state.store(IDLE, Relaxed);
+                        if here.write_all(&[0; 64]).is_err() {
+                            break;
+                        }
+                    }
+                    OVER => break,
+                    _ => {}
+                }
+                match arrived(&mut here) {
+                    Ok(true) => state.store(ANSWERED, Release),
+                    Ok(false) => std::thread::yield_now(),
+                    Err(_) => break,
+                }
+            }
+            state.store(OVER, Release);
+        });
+        let mut times = Vec::with_capacity(rounds);
+        for _ in 0..rounds {
+            let start = Instant::now();
+            state.store(ASKED, Release);
+            loop {
+                match state.load(Acquire) {
+                    ANSWERED => break,
+                    OVER => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                    _ => std::thread::yield_now(),
+                }
+            }
+            times.push(start.elapsed().as_nanos() as f64);
+        }
+        state.store(OVER, Release);
+        Ok(median(times))
+    })
+}
+
 /// Bytes per second of loopback TCP from one thread to another, in writes of `piece` bytes.
 pub fn tcp_bandwidth(piece: usize, total: usize) -> std::io::Result<f64> {
     let (mut here, mut there) = sockets()?;
