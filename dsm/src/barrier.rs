@@ -4,6 +4,7 @@ use crate::region::Region;
 use crate::wait::{Wait, deadline, submit};
 use crate::{Error, Result};
 use dsm_core::record::{BARRIER, Kind};
+use dsm_core::slot::Answer;
 use dsm_core::wire::status;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,12 +73,23 @@ impl<'s> Barrier<'s> {
                 wait.answer(None)?
             }
         };
+        self.passed(answer, timeout)
+    }
+
+    /// What the answer means; `timeout` is what was over when it says that nobody waits any more.
+    pub(crate) fn passed(&self, answer: Option<Answer>, timeout: Option<Duration>) -> Result<BarrierWaitResult> {
         match answer.map(|answer| answer.status) {
             Some(status::OK) => Ok(BarrierWaitResult(false)),
             Some(status::LEADER) => Ok(BarrierWaitResult(true)),
             Some(status::BROKEN) => Err(Error::BarrierBroken(self.name.to_string())),
             _ => Err(Error::TimedOut(timeout.unwrap_or_default())),
         }
+    }
+
+    /// Where it is, and its number there.
+    #[cfg(feature = "async")]
+    pub(crate) fn object(&self) -> (&'s Region, u32) {
+        (self.region, self.id)
     }
 
     /// A phase that ends with this barrier: when the guard is dropped, or by [`BarrierGuard::wait`].

@@ -20,6 +20,8 @@ use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+#[cfg(feature = "async")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -67,6 +69,9 @@ pub(crate) struct Region {
     pub(crate) holes: Mutex<Vec<(u64, u64)>>,
     /// Private memory for holes, kept for the next.
     pub(crate) buffers: Mutex<Vec<map::Range>>,
+    /// What wakes asynchronous waits, once there are any.
+    #[cfg(feature = "async")]
+    pub(crate) listening: OnceLock<crate::sync::Bell>,
     /// Sync objects behind fields, by their offset: their number, and what people call them.
     pub(crate) objects: Mutex<Objects>,
     pub(crate) space: ManuallyDrop<map::Range>,
@@ -136,6 +141,8 @@ impl Region {
             segments: Mutex::default(),
             holes: Mutex::default(),
             buffers: Mutex::default(),
+            #[cfg(feature = "async")]
+            listening: OnceLock::new(),
             objects: Mutex::default(),
             space: ManuallyDrop::new(space),
             area: ManuallyDrop::new(area),

@@ -95,6 +95,12 @@ impl<'s> Semaphore<'s> {
         }
     }
 
+    /// Where it is, and its number there.
+    #[cfg(feature = "async")]
+    pub(crate) fn object(&self) -> (&'s Region, u32) {
+        (self.region, self.id)
+    }
+
     fn take(&self, units: u32, flags: u8, timeout: Option<Duration>) -> TryLockResult<SemaphoreGuard<'s>> {
         match take(self.region, self.id, units, flags, timeout)? {
             Some(guard) if guard.dirty => Err(LockError::OwnerDied(guard, self.name.to_string())),

@@ -199,7 +199,7 @@ impl Session {
         Box::leak(Box::new(self))
     }
 
-    fn region(&self) -> &Region {
+    pub(crate) fn region(&self) -> &Region {
         match &self.region {
             Some(region) => region,
             None => unreachable!("the region is taken when the session is dropped, and not before"),

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::Context;
 use std::time::{Duration, Instant};
+use waking::Bells;
 
 /// The way to the server.
 #[derive(Debug)]
@@ -88,6 +89,7 @@ pub struct HostSession {
     segments: BTreeMap<u32, Held>,
     /// Processes: number -> connection, process number of the system.
     processes: BTreeMap<u16, (u64, u32)>,
+    bells: Bells,
     /// Processes that have gone and are not cleaned up after yet; true when they died.
     departed: Vec<(u16, bool)>,
     waiting: Vec<Waiting>,
@@ -133,6 +135,7 @@ impl HostSession {
             replica: Replica::new(),
             segments: BTreeMap::new(),
             processes: BTreeMap::new(),
+            bells: Bells::new(),
             departed: Vec::new(),
             waiting: Vec::new(),
             answers: Vec::new(),
@@ -173,6 +176,7 @@ impl HostSession {
         self.waiting.retain(|waiting| waiting.client != client);
         if self.processes.get(&process).is_some_and(|(owner, _)| *owner == client) {
             self.processes.remove(&process);
+            self.bells.remove(&process);
             self.departed.push((process, died));
         }
     }
@@ -221,7 +225,7 @@ impl HostSession {
             rare.asleep.store(1, Release);
             rare.room.fetch_add(1, Relaxed);
             futex::wake(&rare.room, u32::MAX >> 1);
-            self.area.control().watch.wake_all();
+            self.wake_all();
         }
         for waiting in std::mem::take(&mut self.waiting) {
             let refusal = Refusal::new(Reason::Unavailable, format!("session {:?} has ended: {text}", self.name));
@@ -259,6 +263,7 @@ impl HostSession {
                 Request::Sync(sync)
             }
             Ask::List(_) => Request::List,
+            Ask::Bell => return self.give_bell(client),
             Ask::Join { .. } | Ask::Leave | Ask::Status | Ask::Down => {
                 return Some(Told::Refused(Refusal::new(Reason::Malformed, "not now")));
             }
@@ -499,7 +504,7 @@ impl HostSession {
         };
         match self.replica.apply(&log, &memory, &Frame { kind, header, payload }, patient) {
             Ok(Progress::Done) => {
-                self.changed(|| Lines::of_frame(kind, payload));
+                self.done(kind, payload);
                 true
             }
             Ok(Progress::Busy) => {

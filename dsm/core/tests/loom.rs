@@ -452,6 +452,28 @@ fn one_of_two_claims_a_slot() {
     });
 }
 
+/// Who listens instead of sleeping either sees the answer, or has their bell rung.
+#[test]
+fn nobody_listens_for_an_answer_that_has_come() {
+    model(4, || {
+        let shared = Arc::new(Slot::new());
+        let token = shared.claim(0, 5).expect("it is free");
+        let answering = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                assert!(shared.deliver(token, &reply(token, 1), Barrier::new(false)));
+                shared.listener(token)
+            })
+        };
+        shared.listen(Barrier::new(false));
+        let listens = shared.answer().is_none();
+        let rung = answering.join().expect("it ended");
+        assert!(!listens || rung == Some(5), "listens, and nobody rang");
+        shared.free();
+        assert_eq!(shared.listener(token), None);
+    });
+}
+
 // (d) Sleeping and waking.
 
 /// A process with a doorbell that can be heard.

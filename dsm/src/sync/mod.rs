@@ -1,5 +1,9 @@
 //! Locks around shared values, sync objects as fields, and waiting for a word.
 
+#[cfg(feature = "async")]
+mod asynchronous;
+#[cfg(feature = "async")]
+mod bell;
 mod error;
 pub mod field;
 mod mutex;
@@ -8,6 +12,8 @@ mod owned;
 mod rwlock;
 mod watch;
 
+#[cfg(feature = "async")]
+pub(crate) use bell::Bell;
 pub use error::{LockError, LockResult, TryLockResult};
 pub use mutex::{Mutex, MutexGuard};
 pub(crate) use open::{Object, ask, open_at};

@@ -59,7 +59,12 @@ impl OwnedSemaphore {
         OwnedSemaphoreGuard { guard, _session: Arc::clone(&self.session) }
     }
 
-    fn owned(&self, result: LockResult<SemaphoreGuard<'static>>) -> LockResult<OwnedSemaphoreGuard> {
+    #[cfg(feature = "async")]
+    pub(super) fn inner(&self) -> &Semaphore<'static> {
+        &self.semaphore
+    }
+
+    pub(super) fn owned(&self, result: LockResult<SemaphoreGuard<'static>>) -> LockResult<OwnedSemaphoreGuard> {
         result.map(|guard| self.own(guard)).map_err(|error| error.map(|guard| self.own(guard)))
     }
 

@@ -69,6 +69,8 @@ pub enum Ask {
     List(String),
     /// End the arbiter, with a message to all its processes.
     Down,
+    /// Give this process a bell: the arbiter sends a byte whenever something has come for those who listen.
+    Bell,
 }
 
 /// What an arbiter answers. Descriptors travel beside it.
@@ -87,7 +89,7 @@ pub enum Told {
     Opened(SegmentInfo),
     /// The number of a semaphore or barrier.
     Sync(u32),
-    /// As asked.
+    /// As asked. With it, where a bell was asked for: a socket.
     Done,
     /// Answer to [`Ask::Status`].
     Status(Status),
