@@ -157,7 +157,13 @@ pub fn run(
         if first {
             let [value, floor, relayed] = found.load();
             show(Figure::new("atomic.2hosts", "ns", value, floor, "a bare TCP round trip, polled"));
-            show(Figure::new("atomic.2hosts.relayed", "ns", value, relayed, "the same with a thread in between, as an arbiter"));
+            show(Figure::new(
+                "atomic.2hosts.relayed",
+                "ns",
+                value,
+                relayed,
+                "the same with a thread in between, as an arbiter",
+            ));
         }
         meet()?;
     }
