@@ -229,12 +229,12 @@ fn hammered(handler: usize, flags: i32, adopt: bool) {
                     unsafe { libc::pthread_kill(main, signal) };
                 }
                 // Handlers that interrupt each other without end would end the stack: each must have begun, so that it
-                // is counted, before more come.
+                // is counted, before more come; or be held back, which shows in nothing but time.
                 let start = Instant::now();
-                while start.elapsed() < std::time::Duration::from_micros(200)
-                    && (BEGUN.load(Relaxed) == before || RUNNING.load(Relaxed) >= DEPTH)
+                let soon = || start.elapsed() < std::time::Duration::from_micros(200);
+                while !stop.load(Relaxed) && (BEGUN.load(Relaxed) == before && soon() || RUNNING.load(Relaxed) >= DEPTH)
                 {
-                    std::hint::spin_loop();
+                    std::thread::yield_now();
                 }
                 for _ in 0..before % 200 {
                     std::hint::spin_loop();
