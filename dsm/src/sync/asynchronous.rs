@@ -95,7 +95,7 @@ impl<'s> Semaphore<'s> {
     ///
     /// ```
     /// # fn main() -> dsm::Result<()> {
-    /// # let session = dsm::Session::join("doc-async")?;
+    #[doc = include_str!("example.txt")]
     /// let turns = session.semaphore("turns", 1)?;
     /// async_io::block_on(async {
     ///     let _guard = turns.lock_async().await?;

@@ -20,7 +20,7 @@
 //! }
 //!
 //! # fn main() -> dsm::Result<()> {
-//! let session = dsm::Session::join("doc-field")?;
+#![doc = include_str!("example.txt")]
 //! let board = session.open::<Board>("board")?;
 //! {
 //!     let totals = board.totals().lock()?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 ///
 /// ```
 /// # fn main() -> dsm::Result<()> {
-/// # let session = dsm::Session::join("doc-mutex")?;
+#[doc = include_str!("example.txt")]
 /// let count = session.mutex::<u64>("count")?;
 /// {
 ///     let guard = count.lock()?;

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// use std::sync::Arc;
 ///
 /// # fn main() -> dsm::Result<()> {
-/// let session = Arc::new(dsm::Session::join("doc-owned")?);
+#[doc = include_str!("example.txt")]
+/// let session = Arc::new(session);
 /// let turns = session.semaphore_owned("turns", 1)?;
 /// drop(session); // the semaphore keeps it joined
 /// let guard = turns.lock()?;

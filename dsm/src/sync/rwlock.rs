@@ -20,7 +20,7 @@ use std::time::Duration;
 ///
 /// ```
 /// # fn main() -> dsm::Result<()> {
-/// # let session = dsm::Session::join("doc-rwlock")?;
+#[doc = include_str!("example.txt")]
 /// let limits = session.rwlock::<[u64; 4]>("limits")?;
 /// limits.write()?.value().set(0, 7);
 /// assert_eq!(limits.read()?.load(), [7, 0, 0, 0]);

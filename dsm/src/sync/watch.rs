@@ -19,7 +19,7 @@ impl<T: Scalar> Shared<'_, T> {
     ///
     /// ```
     /// # fn main() -> dsm::Result<()> {
-    /// # let session = dsm::Session::join("doc-wait-until")?;
+    #[doc = include_str!("example.txt")]
     /// let phase = session.open::<u32>("phase")?;
     /// std::thread::scope(|scope| {
     ///     let waiting = scope.spawn(|| phase.wait_until(|phase| phase >= 2));
