@@ -156,6 +156,8 @@ impl Region {
     /// # Safety
     /// Nobody uses the region, or what points into it, from now on.
     pub(crate) unsafe fn close(mut self: Box<Self>) {
+        #[cfg(feature = "async")]
+        self.listening.take().into_iter().for_each(crate::sync::Bell::close);
         // SAFETY: not used again: `self` ends here.
         unsafe { ManuallyDrop::drop(&mut self.space) };
         // SAFETY: as above.

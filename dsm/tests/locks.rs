@@ -310,3 +310,60 @@ fn fields_differ_by_their_numbers() {
     assert!(matches!(a.open::<field::Barrier<2>>("seats"), Err(Error::TypeDiffers(_))));
     drop(a);
 }
+
+#[test]
+fn a_forked_child_has_locks_of_its_own_and_not_its_parents() {
+    let cluster = Cluster::new();
+    let a = cluster.join(0, "forked");
+    cluster.spawn(1, "forks", &[]).succeeds();
+    assert_eq!(a.mutex::<Pair>("pair").unwrap().lock().unwrap().value().load().left, 2);
+    drop(a);
+}
+
+#[test]
+fn forks() {
+    if !role("forks") {
+        return;
+    }
+    let session = join_by_environment("forked");
+    let (pair, desk) = (session.mutex::<Pair>("pair").unwrap(), session.open::<Desk>("desk").unwrap());
+    let lock = session.semaphore("lock", 1).unwrap();
+    let guard = async_io::block_on(lock.lock_async()).unwrap();
+    // A wait that the parent has begun, and goes on with.
+    let mut waiting = Box::pin(lock.lock_async());
+    assert!(async_io::block_on(futures_lite::future::poll_once(waiting.as_mut())).is_none());
+    let held = pair.lock().unwrap();
+    desk.round().unwrap();
+    // SAFETY: the child ends without returning to the test harness.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let child = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let gone_on = std::future::Future::poll(waiting.as_mut(), &mut context);
+            assert!(matches!(gone_on, std::task::Poll::Ready(Err(LockError::Other(Error::Unavailable(_))))));
+            drop((held, guard, waiting));
+            assert!(pair.try_lock().unwrap().is_none(), "a child gave back what its parent holds");
+            assert!(lock.try_lock().unwrap().is_none(), "a child gave back what its parent holds");
+            let mut again = std::pin::pin!(lock.lock_async());
+            let again = std::future::Future::poll(again.as_mut(), &mut context);
+            assert!(matches!(again, std::task::Poll::Ready(Err(LockError::Other(Error::Unavailable(_))))));
+            desk.round().unwrap().wait_timeout(PATIENCE).unwrap();
+            let guard = pair.lock_timeout(PATIENCE).unwrap();
+            guard.value().set_left(guard.value().left() + 1);
+            drop(guard);
+            // Leaves, and takes nothing of its parent's along.
+            // SAFETY: nothing uses it after this; the child ends without dropping it again.
+            drop(unsafe { std::ptr::read(&raw const session) });
+        }));
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(i32::from(child.is_err())) };
+    }
+    desk.round().unwrap().wait_timeout(PATIENCE).unwrap();
+    held.value().set_left(held.value().left() + 1);
+    drop((held, guard));
+    drop(async_io::block_on(waiting).unwrap());
+    let mut status = 1;
+    // SAFETY: waits for our child.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(status, 0, "the child failed");
+}

@@ -23,7 +23,7 @@ struct Asked<'a> {
     kind: Kind,
     object: u32,
     units: u32,
-    /// The process that asked: a child of `fork` must not take back what its parent asks.
+    /// The process that asked, by the system's number: a child of `fork` must not take back what its parent asks.
     process: u32,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Asked<'a> {
             Error::TooLarge(format!("{SLOTS} threads and futures of this host wait already: no more can"))
         })?;
         submit(region, kind, 0, object, wait.token, units);
-        Ok(Self { region, wait: Some(wait), kind, object, units, process: region.process() })
+        Ok(Self { region, wait: Some(wait), kind, object, units, process: std::process::id() })
     }
 
     async fn answer(mut self) -> Result<Answer> {
@@ -56,7 +56,7 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         let (region, object) = (self.region, self.object);
         let Some(wait) = self.wait.take() else { return };
-        if region.process() != self.process {
+        if self.process != std::process::id() {
             return std::mem::forget(wait);
         }
         if region.lost().is_some() {

@@ -20,6 +20,7 @@ use std::task::{Context, Poll, Waker};
 #[derive(Debug)]
 pub(crate) struct Bell {
     socket: Async<UnixStream>,
+    /// Process number of the system: a child of `fork` shares socket and reactor, and may touch neither.
     process: u32,
     listeners: Mutex<Listeners>,
 }
@@ -48,7 +49,6 @@ enum Heard {
 impl Bell {
     /// The bell of this process. Asks the arbiter for one at first, and waits for the answer.
     pub(crate) fn of(region: &Region) -> Result<&Self> {
-        let ours = |bell: &'_ Self| bell.process == region.process();
         if region.listening.get().is_none() {
             // Held, so that one is asked for once.
             let mut connection = region.connection();
@@ -57,16 +57,26 @@ impl Bell {
                 let socket = descriptors.into_iter().next();
                 let socket = socket.ok_or_else(|| Error::Unavailable("the arbiter's answer lacks its bell".into()))?;
                 let socket = Async::new(UnixStream::from(socket)).map_err(Error::system("cannot listen for a bell"))?;
-                let bell = Self { socket, process: region.process(), listeners: Mutex::default() };
+                let bell = Self { socket, process: std::process::id(), listeners: Mutex::default() };
                 // Nobody else can have been here.
                 let _ = region.listening.set(bell);
             }
         }
         match region.listening.get() {
-            Some(bell) if ours(bell) => Ok(bell),
-            _ => Err(Error::Unavailable(
-                "asynchronous waits of a process end with its `fork`: the child has to use those that block".into(),
-            )),
+            Some(bell) if bell.ours() => Ok(bell),
+            _ => Err(not_ours()),
+        }
+    }
+
+    fn ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// Ends it, if it is this process's.
+    pub(crate) fn close(self) {
+        if !self.ours() {
+            // What the reactor watches would be forgotten for the parent, too.
+            std::mem::forget(self);
         }
     }
 
@@ -88,6 +98,11 @@ impl Bell {
             }
         }
     }
+}
+
+fn not_ours() -> Error {
+    let text = "asynchronous waits of a process end with its `fork`: the child has to use those that block";
+    Error::Unavailable(text.into())
 }
 
 impl<'a> Seat<'a> {
@@ -140,6 +155,9 @@ pub(super) async fn until<R>(region: &Region, arm: impl Fn(), mut look: impl FnM
     poll_fn(move |cx| {
         if let Some(found) = look() {
             return Poll::Ready(Ok(found));
+        }
+        if !seat.bell.ours() {
+            return Poll::Ready(Err(not_ours()));
         }
         let rings = seat.listen(cx);
         arm();
