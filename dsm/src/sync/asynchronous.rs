@@ -210,12 +210,15 @@ impl Session {
     }
 }
 
-impl<T: Scalar> Shared<'_, T> {
+impl<T: SharedType> Shared<'_, T> {
     /// As [`Shared::wait_until`], without blocking the thread. It may be dropped at any time.
     ///
     /// # Errors
     /// What the session's end causes.
-    pub async fn wait_until_async(self, mut reached: impl FnMut(T) -> bool) -> Result<T> {
+    pub async fn wait_until_async(self, mut reached: impl FnMut(T) -> bool) -> Result<T>
+    where
+        T: Scalar,
+    {
         let (region, offset) = (self.place().region(), self.place().offset());
         let (watch, barrier) = (&region.log().control().watch, region.log().barrier());
         until(region, || watch.listen(offset, barrier), || Some(self.load()).filter(|value| reached(*value))).await

@@ -68,7 +68,7 @@ pub struct Barrier<const PARTIES: u32>(u32);
 
 /// What the setter of a sync object takes: there is nothing to be set.
 #[derive(Clone, Copy, Debug)]
-pub enum Nothing {}
+pub enum NothingToSet {}
 
 impl<T: SharedType> Mutex<T> {
     const FIELDS: &'static [Field] = &[Field::new("value", 0, T::LAYOUT)];
@@ -80,13 +80,13 @@ unsafe impl<T: SharedType> SharedType for Mutex<T> {
     const LAYOUT: &'static Layout = &structure::<Self>("Mutex", Self::FIELDS);
     type Fields<'s> = sync::Mutex<'s, T>;
     type Getter<'s> = sync::Mutex<'s, T>;
-    type Setter<'a> = Nothing;
+    type Setter<'a> = NothingToSet;
 
     fn get_field(field: Shared<'_, Self>) -> sync::Mutex<'_, T> {
         sync::Mutex::new(field)
     }
 
-    fn set_field(_: Shared<'_, Self>, nothing: Nothing) {
+    fn set_field(_: Shared<'_, Self>, nothing: NothingToSet) {
         match nothing {}
     }
 }
@@ -100,13 +100,13 @@ unsafe impl<T: SharedType> SharedType for RwLock<T> {
     const LAYOUT: &'static Layout = &structure::<Self>("RwLock", Self::FIELDS);
     type Fields<'s> = sync::RwLock<'s, T>;
     type Getter<'s> = sync::RwLock<'s, T>;
-    type Setter<'a> = Nothing;
+    type Setter<'a> = NothingToSet;
 
     fn get_field(field: Shared<'_, Self>) -> sync::RwLock<'_, T> {
         sync::RwLock::new(field)
     }
 
-    fn set_field(_: Shared<'_, Self>, nothing: Nothing) {
+    fn set_field(_: Shared<'_, Self>, nothing: NothingToSet) {
         match nothing {}
     }
 }
@@ -128,14 +128,14 @@ macro_rules! counted {
             const LAYOUT: &'static Layout = &structure::<Self>(Self::NAME.as_str(), Self::FIELDS);
             type Fields<'s> = Unstructured<'s, Self>;
             type Getter<'s> = Result<$handle>;
-            type Setter<'a> = Nothing;
+            type Setter<'a> = NothingToSet;
 
             fn get_field(field: Shared<'_, Self>) -> Self::Getter<'_> {
                 let open: fn(Place<'_>) -> Self::Getter<'_> = $open;
                 open(field.place())
             }
 
-            fn set_field(_: Shared<'_, Self>, nothing: Nothing) {
+            fn set_field(_: Shared<'_, Self>, nothing: NothingToSet) {
                 match nothing {}
             }
         }
