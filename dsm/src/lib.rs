@@ -103,4 +103,4 @@ pub use semaphore::{LockError, Semaphore, SemaphoreGuard};
 pub use session::{Builder, Session};
 #[doc(hidden)]
 pub use typed::private as __private;
-pub use typed::{Atomic, Integer, Layout, Scalar, Shared, SharedType, Slice};
+pub use typed::{Atomic, Integer, InvalidValue, Layout, ReadOnly, ReadOnlySlice, Scalar, Shared, SharedType, Slice};
