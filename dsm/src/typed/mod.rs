@@ -10,18 +10,22 @@
 
 mod array;
 mod atomic;
+mod check;
 mod description;
 mod layout;
 #[doc(hidden)]
 pub mod private;
+mod read_only;
 mod scalar;
 mod shared;
 mod slice;
 
-pub use atomic::Atomic;
+pub use atomic::{Atomic, AtomicFlag, AtomicWord};
+pub use check::InvalidValue;
 pub use dsm_core::difference::first_difference;
 pub use dsm_core::segment::FieldDesc;
-pub use layout::{Field, Kind, Layout};
+pub use layout::{Argument, Field, Kind, Layout, Variant};
+pub use read_only::{ReadOnly, ReadOnlySlice};
 pub use scalar::{Integer, Scalar};
-pub use shared::{Shared, SharedType, Unstructured};
+pub use shared::{Assign, Plain, Shared, SharedType, Unstructured};
 pub use slice::{IntoIter, Slice};

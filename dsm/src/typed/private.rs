@@ -1,12 +1,33 @@
 //! What the code that `#[dsm::shared]` writes calls. Not for anyone else: it may change at any time.
 
-pub use super::layout::{Field, Layout};
-pub use super::{Atomic, Shared, SharedType, Slice};
+pub use super::layout::{Argument, Field, Layout, Variant};
+pub use super::{
+    Assign, Atomic, InvalidValue, Plain, ReadOnly, ReadOnlySlice, Shared, SharedType, Slice, Unstructured,
+};
 
 /// The layout of struct `S`.
 #[must_use]
 pub const fn structure<S: SharedType>(name: &'static str, fields: &'static [Field]) -> Layout {
     Layout::structure(name, size_of::<S>(), align_of::<S>(), fields)
+}
+
+/// The layout of enum `E`, which is stored as the integer `repr`.
+#[must_use]
+pub const fn enumeration<E: SharedType>(
+    name: &'static str,
+    repr: &'static str,
+    variants: &'static [Variant],
+) -> Layout {
+    Layout::enumeration(name, repr, size_of::<E>(), variants)
+}
+
+/// Fails the build if `S` has a destructor.
+pub const fn assert_no_destructor<S>() {
+    assert!(
+        !std::mem::needs_drop::<S>(),
+        "a shared type cannot implement `Drop`: its bytes outlive the process, and nobody would know which process is \
+         to drop them"
+    );
 }
 
 /// Fails the build, at the place of the caller, if there is a gap between the end of `field`, which is `size` bytes
