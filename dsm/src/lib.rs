@@ -108,4 +108,6 @@ pub use sync::{
 };
 #[doc(hidden)]
 pub use typed::private as __private;
-pub use typed::{Atomic, Integer, InvalidValue, Layout, ReadOnly, ReadOnlySlice, Scalar, Shared, SharedType, Slice};
+pub use typed::{
+    Atomic, Integer, InvalidValue, Layout, ReadOnly, ReadOnlySlice, Scalar, Shared, SharedType, Slice, Versioned,
+};

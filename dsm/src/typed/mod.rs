@@ -19,6 +19,7 @@ mod read_only;
 mod scalar;
 mod shared;
 mod slice;
+mod versioned;
 
 pub use atomic::{Atomic, AtomicFlag, AtomicWord};
 pub use check::InvalidValue;
@@ -29,3 +30,4 @@ pub use read_only::{ReadOnly, ReadOnlySlice};
 pub use scalar::{Integer, Scalar};
 pub use shared::{Assign, Plain, Shared, SharedType, Unstructured};
 pub use slice::{IntoIter, Slice};
+pub use versioned::{Draft, Versioned};
