@@ -3,7 +3,7 @@
 use super::{LockError, LockResult, Object, TryLockResult, field, open_at};
 use crate::region::Region;
 use crate::semaphore::{SemaphoreGuard, take};
-use crate::typed::{Shared, SharedType};
+use crate::typed::{Plain, ReadOnly, Shared, SharedType};
 use crate::{Error, Result, Session, ValueHole};
 use dsm_core::limits::SEMAPHORE_VALUE;
 use dsm_core::record::TRY;
@@ -153,8 +153,18 @@ impl<'s, T: SharedType> RwLock<'s, T> {
 impl<T: SharedType> RwLockReadGuard<'_, T> {
     /// Copies the value out. Nobody changes it meanwhile, so it is whole.
     #[must_use]
-    pub fn load(&self) -> T {
+    pub fn load(&self) -> T
+    where
+        T: Plain,
+    {
         self.shared.load()
+    }
+
+    /// The handle of the value, to be read only. It is good for as long as the guard is borrowed, and so cannot outlive
+    /// the lock.
+    #[must_use]
+    pub fn value(&self) -> ReadOnly<'_, T> {
+        self.shared.read_only()
     }
 }
 

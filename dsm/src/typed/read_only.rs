@@ -21,7 +21,7 @@ impl<'s, T: SharedType> ReadOnly<'s, T> {
 
     /// The handle that can store.
     #[inline]
-    pub(super) fn shared(self) -> Shared<'s, T> {
+    pub(crate) fn shared(self) -> Shared<'s, T> {
         self.0
     }
 
