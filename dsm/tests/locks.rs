@@ -297,6 +297,12 @@ fn fields_are_objects_by_their_place() {
         });
         assert_eq!(rounds.map(|thread| thread.join().unwrap()).iter().sum::<usize>(), 50);
     });
+    let locks = (a.array::<field::Mutex<u64>>("locks", 9).unwrap(), b.array::<field::Mutex<u64>>("locks", 9).unwrap());
+    let held = locks.0.at(3).lock().unwrap();
+    held.value().set(7);
+    assert!(locks.1.at(3).try_lock().unwrap().is_none() && locks.1.at(4).try_lock().unwrap().is_some());
+    drop(held);
+    assert_eq!(locks.1.at(3).lock_timeout(PATIENCE).unwrap().value().get(), 7);
     there.desks().at(1).limits().write().unwrap().value().set(3, 9);
     assert_eq!(here.desks().at(1).limits().read().unwrap().load(), [0, 0, 0, 9]);
     drop((a, b));
