@@ -13,6 +13,7 @@ pub(crate) enum Object {
     Barrier,
     Mutex,
     RwLock,
+    Versioned,
 }
 
 impl Object {
@@ -22,6 +23,7 @@ impl Object {
             Self::Barrier => "barrier",
             Self::Mutex => "mutex",
             Self::RwLock => "rwlock",
+            Self::Versioned => "versioned",
         }
     }
 }
