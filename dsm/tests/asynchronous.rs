@@ -310,8 +310,10 @@ fn a_wait_ends_with_the_session() {
             let mut waits = Box::pin(zip(word.wait_until_async(|seen| seen == 1), lock.wait_async()));
             assert!(poll_once(waits.as_mut()).await.is_none());
             nix::sys::signal::kill(arbiter, how).unwrap();
-            let (word, lock) = waits.await;
-            for error in [word.unwrap_err(), lock.unwrap_err()] {
+            let (waited, locked) = waits.await;
+            // Nor can another wait begin.
+            let (again, fence) = zip(word.wait_until_async(|seen| seen == 1), a.fence_async()).await;
+            for error in [waited.unwrap_err(), locked.unwrap_err(), again.unwrap_err(), fence.unwrap_err()] {
                 assert!(matches!(error, Error::ArbiterGone { .. } | Error::SessionEnded { .. }), "{error}");
             }
         });
