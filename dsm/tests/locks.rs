@@ -305,6 +305,13 @@ fn fields_are_objects_by_their_place() {
     assert_eq!(locks.1.at(3).lock_timeout(PATIENCE).unwrap().value().get(), 7);
     there.desks().at(1).limits().write().unwrap().value().set(3, 9);
     assert_eq!(here.desks().at(1).limits().read().unwrap().load(), [0, 0, 0, 9]);
+    // Read-only: the same lock, but nothing that could store.
+    let desk = there.desks().at(1);
+    let guard = SharedType::read_field(desk.limits_ref().read_only()).read_timeout(PATIENCE).unwrap();
+    let seats = SharedType::read_field(desk.seats_ref().read_only()).unwrap();
+    assert_eq!((guard.value().get(3), seats.try_acquire(2).unwrap().is_some()), (9, true));
+    assert!(here.desks().at(1).limits().try_write().unwrap().is_none());
+    drop(guard);
     drop((a, b));
 }
 

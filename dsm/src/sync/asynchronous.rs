@@ -5,7 +5,7 @@
 //! the arbiter for a bell, which blocks for that one short exchange.
 
 use super::bell::{Bell, until};
-use super::{LockError, LockResult, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use super::{LockError, LockResult, Mutex, MutexGuard, ReadLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::{OwnedSemaphore, OwnedSemaphoreGuard};
 use crate::region::Region;
 use crate::semaphore::{check, granted};
@@ -182,6 +182,16 @@ impl<'s, T: SharedType> RwLock<'s, T> {
     pub async fn write_async(self) -> LockResult<RwLockWriteGuard<'s, T>> {
         let (region, id, name) = self.object()?;
         self.write_guard(take(region, id, Self::READERS).await?, &name)
+    }
+}
+
+impl<'s, T: SharedType> ReadLock<'s, T> {
+    /// See [`RwLock::read_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_async(self) -> LockResult<RwLockReadGuard<'s, T>> {
+        self.lock().read_async().await
     }
 }
 
