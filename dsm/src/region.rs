@@ -263,6 +263,11 @@ impl Region {
         self.process.load(Relaxed)
     }
 
+    /// This host's number in the session.
+    pub(crate) fn host(&self) -> u32 {
+        self.log.control().fixed.host.load(Relaxed)
+    }
+
     /// Shall everything go through the trap door?
     #[inline(always)]
     pub(crate) fn trap_only(&self) -> bool {

@@ -24,4 +24,5 @@ pub use dsm_core::segment::FieldDesc;
 pub use layout::{Field, Kind, Layout};
 pub use scalar::{Integer, Scalar};
 pub use shared::{Shared, SharedType, Unstructured};
+pub(crate) use shared::{bytes_of, bytes_of_mut, zeroed};
 pub use slice::{IntoIter, Slice};

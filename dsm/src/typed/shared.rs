@@ -204,20 +204,20 @@ impl<T: SharedType> fmt::Debug for Unstructured<'_, T> {
 }
 
 /// A value whose bytes are all zero.
-pub(super) fn zeroed<T: SharedType>() -> T {
+pub(crate) fn zeroed<T: SharedType>() -> T {
     // SAFETY: any pattern of bytes is a valid `T` (contract of `SharedType`), and so all zeros.
     unsafe { MaybeUninit::<T>::zeroed().assume_init() }
 }
 
 /// The values as bytes.
-pub(super) fn bytes_of<T: SharedType>(values: &[T]) -> &[u8] {
+pub(crate) fn bytes_of<T: SharedType>(values: &[T]) -> &[u8] {
     // SAFETY: the bytes are those of `values`, borrowed as long, and all initialised, for `T` has no padding
     // (contract of `SharedType`).
     unsafe { slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
 /// The values as bytes that can be overwritten.
-pub(super) fn bytes_of_mut<T: SharedType>(values: &mut [T]) -> &mut [u8] {
+pub(crate) fn bytes_of_mut<T: SharedType>(values: &mut [T]) -> &mut [u8] {
     // SAFETY: as in `bytes_of`; and whatever is written makes a valid `T`, for any pattern of bytes does.
     unsafe { slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }
