@@ -97,7 +97,7 @@ mod wait;
 pub use barrier::{Barrier, BarrierGuard, BarrierWaitResult};
 pub use collective::Team;
 pub use dsm_core::control::Ended;
-pub use dsm_core::wire::control::{Listing, SessionStatus};
+pub use dsm_core::wire::control::{BarrierListing, Listing, SegmentListing, SemaphoreListing, SessionStatus};
 pub use dsm_macros::shared;
 pub use error::{Error, Result};
 pub use hole::{Hole, ValueHole};

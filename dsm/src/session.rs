@@ -8,9 +8,14 @@ use crate::region::Region;
 use crate::semaphore::Semaphore;
 use crate::typed::{Layout, Shared, SharedType, Slice};
 use crate::{Error, Result, raw_hole::RawHole, trap, wait};
-use dsm_core::segment::{OpenMode, OpenSegment, SegmentInfo, TypeDesc, check_name};
+use dsm_core::segment::{OpenMode, OpenSegment, TypeDesc, check_name};
 use dsm_core::wire::control::{Ask, Listing, OpenSync, SessionStatus, SyncKind, Told};
 use std::time::Duration;
+
+/// An array has offsets for as many times its size, so that it can grow.
+const GROWTH: u64 = 8;
+/// And for this many bytes.
+const LEAST_ROOM: u64 = 64 << 20;
 
 /// A process's membership in a session.
 ///
@@ -117,25 +122,67 @@ impl Session {
         self.value(name, OpenMode::Attach)
     }
 
-    /// Opens `name` as an array of `len` values: attaches to it, or creates it as zeros.
+    /// Opens `name` as an array of `len` values: attaches to its first `len` values, or creates it as zeros.
     ///
     /// # Errors
     /// [`Error::TypeDiffers`] when there is something else by that name, or a shorter array; else as
     /// [`Session::open`].
     pub fn array<T: SharedType>(&self, name: &str, len: usize) -> Result<Slice<'_, T>> {
-        let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes > 0).ok_or_else(|| {
-            Error::TooLarge(format!("an array of {len} elements of {} bytes is not possible", size_of::<T>()))
-        })?;
-        let fields = T::LAYOUT.describe();
-        let ty = TypeDesc {
-            name: format!("[{}]", T::LAYOUT),
-            size: size_of::<T>() as u64,
-            fingerprint: T::LAYOUT.sequence_fingerprint(),
-            fields,
-        };
-        let place = self.segment(name, bytes as u64, ty, OpenMode::OpenOrCreate)?;
-        // SAFETY: page-aligned, and the segment has at least `bytes` bytes: the arbiter has refused less, and
-        // `segment` has checked it.
+        self.sequence(name, len, OpenMode::OpenOrCreate)
+    }
+
+    /// Creates `name` as an array of `len` values, as zeros.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], else as [`Session::array`].
+    pub fn create_new_array<T: SharedType>(&self, name: &str, len: usize) -> Result<Slice<'_, T>> {
+        self.sequence(name, len, OpenMode::CreateNew)
+    }
+
+    /// Attaches to the array `name`, all of it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], else as [`Session::array`].
+    pub fn attach_array<T: SharedType>(&self, name: &str) -> Result<Slice<'_, T>> {
+        let (place, bytes) = self.open_segment(sequence::<T>(name, 1, OpenMode::Attach)?)?;
+        // SAFETY: page-aligned, and the segment has at least `bytes` bytes (checked in `open_segment`).
+        Ok(unsafe { Slice::new(place, bytes as usize / size_of::<T>()) })
+    }
+
+    /// Makes the array `name` at least `len` values long, and attaches to all of it. What is new are zeros.
+    ///
+    /// It grows in place: what is attached, here and on other hosts, keeps working, with the length that it has. Who
+    /// attaches again sees the new one. An array has room for eight times its first size, and for 64 MiB at least,
+    /// unless the session has come to have little left.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::TooLarge`] beyond that room; else as [`Session::array`].
+    pub fn grow_array<T: SharedType>(&self, name: &str, len: usize) -> Result<Slice<'_, T>> {
+        let (place, bytes) = self.open_segment(sequence::<T>(name, len, OpenMode::Grow)?)?;
+        // SAFETY: page-aligned, and the segment has at least `bytes` bytes (checked in `open_segment`).
+        Ok(unsafe { Slice::new(place, bytes as usize / size_of::<T>()) })
+    }
+
+    /// Removes the value or array `name`: the name is free at once, for anything.
+    ///
+    /// Who has attached it, on any host, keeps it and goes on sharing it with the others who have, as with a file that
+    /// was unlinked. The memory is given back when the hosts that attached it have left the session; its number is not
+    /// used again, and a session can have 4096 in all.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and what the session's end causes.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        check_name(name).map_err(|bad| Error::BadName(bad.to_string()))?;
+        match self.region().connection().ask(&Ask::Remove(name.to_owned()))?.0 {
+            Told::Done => Ok(()),
+            _ => Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
+        }
+    }
+
+    fn sequence<T: SharedType>(&self, name: &str, len: usize, mode: OpenMode) -> Result<Slice<'_, T>> {
+        let place = self.open_segment(sequence::<T>(name, len, mode)?)?.0;
+        // SAFETY: page-aligned, and the segment has at least as many bytes as were asked for (checked in
+        // `open_segment`).
         Ok(unsafe { Slice::new(place, len) })
     }
 
@@ -146,21 +193,29 @@ impl Session {
     }
 
     pub(crate) fn segment(&self, name: &str, len: u64, ty: TypeDesc, mode: OpenMode) -> Result<Place<'_>> {
+        Ok(self.open_segment(OpenSegment { name: name.to_owned(), len, ty, mode, room: 0 })?.0)
+    }
+
+    /// Where the segment is, and how many bytes it has: at least as many as are asked for.
+    fn open_segment(&self, open: OpenSegment) -> Result<(Place<'_>, u64)> {
         let region = self.region();
-        let open = OpenSegment { name: name.to_owned(), len, ty, mode };
-        dsm_core::segment::check_name(name).map_err(|bad| Error::BadName(bad.to_string()))?;
+        check_name(&open.name).map_err(|bad| Error::BadName(bad.to_string()))?;
         dsm_core::segment::check_open(&open).map_err(Error::TooLarge)?;
         if let Some(error) = region.lost() {
             return Err(error);
         }
         crate::signals::adopt()?;
+        let len = open.len;
         let (info, file) = match region.connection().ask(&Ask::Open(open))? {
             (Told::Opened(info), mut files) if !files.is_empty() => (info, files.remove(0)),
             _ => return Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
         };
-        check_info(&info, len)?;
+        if info.bytes < len || info.len < info.bytes {
+            let text = format!("segment {:?} has {} bytes, {len} are needed", info.name, info.bytes);
+            return Err(Error::TypeDiffers(text));
+        }
         region.attach(&info, file)?;
-        Ok(Place::new(region, info.offset))
+        Ok((Place::new(region, info.offset), info.bytes))
     }
 
     /// Opens the counting semaphore `name`, with `units` at first if it is new (at most 32,767).
@@ -228,7 +283,7 @@ impl Session {
         RawHole::open(self.region(), pointer as usize, len)
     }
 
-    /// What is in the session.
+    /// What is in the session: names, types, sizes, who has attached.
     ///
     /// # Errors
     /// What the session's end causes.
@@ -255,12 +310,19 @@ impl Session {
     }
 }
 
-/// Does the segment that was opened have what we need?
-fn check_info(info: &SegmentInfo, len: u64) -> Result<()> {
-    if info.len < len {
-        return Err(Error::TypeDiffers(format!("segment {:?} has {} bytes, {len} are needed", info.name, info.len)));
-    }
-    Ok(())
+/// What to ask for to open an array.
+fn sequence<T: SharedType>(name: &str, len: usize, mode: OpenMode) -> Result<OpenSegment> {
+    let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes > 0).ok_or_else(|| {
+        Error::TooLarge(format!("an array of {len} elements of {} bytes is not possible", size_of::<T>()))
+    })? as u64;
+    let ty = TypeDesc {
+        name: format!("[{}]", T::LAYOUT),
+        size: size_of::<T>() as u64,
+        fingerprint: T::LAYOUT.sequence_fingerprint(),
+        fields: T::LAYOUT.describe(),
+    };
+    let room = bytes.saturating_mul(GROWTH).max(LEAST_ROOM);
+    Ok(OpenSegment { name: name.to_owned(), len: bytes, ty, mode, room })
 }
 
 fn describe(layout: &Layout) -> TypeDesc {

@@ -1,6 +1,6 @@
 //! Collectives: what all ranks of a team do together, each calling the same methods in the same order.
 //!
-//! [`Session::world`] is the team of all processes that were started together (`dsm run`, [`Builder::expect`]);
+//! [`Session::world`] is the team of all processes that were started together (`dsm run`, [`Builder::size`]);
 //! [`Session::team`] makes others.
 //!
 //! ```
