@@ -18,6 +18,10 @@ fn refuse(message: impl Into<String>, is_harmless: bool) -> Option<Refusal> {
 /// Why `ty` cannot be shared, as far as this can be told from how it is written.
 pub(crate) fn of_type(ty: &Type) -> Option<Refusal> {
     match ty {
+        // Ours, called as those of std are.
+        Type::Path(path) if path.path.segments.iter().rev().nth(1).is_some_and(|module| module.ident == "field") => {
+            None
+        }
         Type::Path(path) => of_segment(path.path.segments.last()?),
         Type::Reference(reference) => refuse(
             "a reference cannot be shared: it means something only in the process that made it; \
@@ -114,7 +118,14 @@ fn of_segment(segment: &PathSegment) -> Option<Refusal> {
             ),
             false,
         ),
-        ("Mutex" | "RwLock" | "OnceLock", true) => refuse(
+        ("Mutex" | "RwLock", true) => refuse(
+            format!(
+                "std's `{name}` cannot be shared: it locks the threads of one process; \
+                 use `dsm::field::{name}<{parameter}>`"
+            ),
+            false,
+        ),
+        ("OnceLock", true) => refuse(
             format!(
                 "`{name}` cannot be shared: it locks the threads of one process; \
                  guard the data with `session.semaphore` and share the value itself, `{parameter}`"
@@ -206,7 +217,13 @@ mod tests {
 
     #[test]
     fn own_types_may_be_called_as_those_of_std() {
-        for ty in [parse_quote!(Cell), parse_quote!(game::Box), parse_quote!(Option), parse_quote!(AtomicBomb)] {
+        for ty in [
+            parse_quote!(Cell),
+            parse_quote!(game::Box),
+            parse_quote!(Option),
+            parse_quote!(AtomicBomb),
+            parse_quote!(dsm::field::Mutex<Pos>),
+        ] {
             assert_eq!(refusal(&ty), None);
         }
     }

@@ -1,11 +1,13 @@
 //! Named barriers across hosts.
 
 use crate::region::Region;
-use crate::wait::{Wait, submit};
+use crate::wait::{Wait, deadline, submit};
 use crate::{Error, Result};
 use dsm_core::record::{BARRIER, Kind};
+use dsm_core::slot::Answer;
 use dsm_core::wire::status;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A reusable barrier for a fixed number of parties: threads of any processes of the session.
 ///
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 pub struct Barrier<'s> {
     region: &'s Region,
     id: u32,
-    name: String,
+    name: Arc<str>,
 }
 
 /// What [`Barrier::wait`] returns.
@@ -38,8 +40,8 @@ impl BarrierWaitResult {
 }
 
 impl<'s> Barrier<'s> {
-    pub(crate) fn new(region: &'s Region, id: u32, name: &str) -> Self {
-        Self { region, id, name: name.to_owned() }
+    pub(crate) fn new(region: &'s Region, id: u32, name: impl Into<Arc<str>>) -> Self {
+        Self { region, id, name: name.into() }
     }
 
     /// Waits until all parties have arrived.
@@ -64,20 +66,30 @@ impl<'s> Barrier<'s> {
         }
         let wait = Wait::begin(self.region);
         submit(self.region, Kind::Arrive, 0, self.id, wait.token, 0);
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let answer = match wait.answer(deadline)? {
+        let answer = match wait.answer(timeout.and_then(deadline))? {
             Some(answer) => Some(answer),
             None => {
                 submit(self.region, Kind::Cancel, BARRIER, self.id, wait.token, 0);
                 wait.answer(None)?
             }
         };
+        self.passed(answer, timeout)
+    }
+
+    /// What the answer means; `timeout` is what was over when it says that nobody waits any more.
+    pub(crate) fn passed(&self, answer: Option<Answer>, timeout: Option<Duration>) -> Result<BarrierWaitResult> {
         match answer.map(|answer| answer.status) {
             Some(status::OK) => Ok(BarrierWaitResult(false)),
             Some(status::LEADER) => Ok(BarrierWaitResult(true)),
-            Some(status::BROKEN) => Err(Error::BarrierBroken(self.name.clone())),
+            Some(status::BROKEN) => Err(Error::BarrierBroken(self.name.to_string())),
             _ => Err(Error::TimedOut(timeout.unwrap_or_default())),
         }
+    }
+
+    /// Where it is, and its number there.
+    #[cfg(feature = "async")]
+    pub(crate) fn object(&self) -> (&'s Region, u32) {
+        (self.region, self.id)
     }
 
     /// A phase that ends with this barrier: when the guard is dropped, or by [`BarrierGuard::wait`].

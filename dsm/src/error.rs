@@ -60,8 +60,8 @@ pub enum Error {
     /// The ranks of a team have called different collectives, or the same with different lengths, types or roots.
     #[error("{0}")]
     CollectiveMismatch(String),
-    /// The last owner died with units of the semaphore; what it protects may be half done.
-    #[error("the last owner of semaphore {0:?} died while it held it: what it protects may be half done")]
+    /// The last owner died with units of the semaphore, or with the lock; what it protects may be half done.
+    #[error("the last owner of {0:?} died while it held it: what it protects may be half done")]
     OwnerDied(String),
     /// Another hole of this process covers some of the same bytes.
     #[error("bytes {start:#x}..{end:#x} of the session lie in another hole of this process: fill that one first")]

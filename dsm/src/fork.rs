@@ -78,7 +78,13 @@ extern "C" fn in_child() {
         // The parent's connection: were it to stay open here, the arbiter could not see the parent end.
         // SAFETY: the descriptor is this process's copy; nobody uses it any more, since it is replaced below.
         unsafe { libc::close(region.socket()) };
-        let joined = if torn || locks.is_none() { None } else { join(region) };
+        let joined = match locks {
+            Some(mut locks) if !torn => {
+                locks.objects.clear();
+                join(region)
+            }
+            _ => None,
+        };
         // SAFETY: the child of a fork has one thread, and it is here.
         unsafe { region.reborn(joined) };
         if torn {

@@ -90,6 +90,7 @@ mod region;
 mod semaphore;
 mod session;
 pub mod signals;
+mod sync;
 mod trap;
 pub mod typed;
 mod wait;
@@ -103,8 +104,12 @@ pub use error::{Error, Result};
 pub use hole::{Hole, ValueHole};
 pub use join::Builder;
 pub use raw_hole::RawHole;
-pub use semaphore::{LockError, Semaphore, SemaphoreGuard};
+pub use semaphore::{Semaphore, SemaphoreGuard};
 pub use session::Session;
+pub use sync::{
+    LockError, LockResult, Mutex, MutexGuard, OwnedSemaphore, OwnedSemaphoreGuard, RwLock, RwLockReadGuard,
+    RwLockWriteGuard, TryLockResult, field,
+};
 #[doc(hidden)]
 pub use typed::private as __private;
 pub use typed::{Atomic, Integer, Layout, Scalar, Shared, SharedType, Slice};

@@ -6,6 +6,7 @@
 
 use crate::connection::Connection;
 use crate::hands::hands;
+use crate::sync::Object;
 use crate::{Error, Result};
 use dsm_core::control::{Ended, FINGERPRINT, MAGIC};
 use dsm_core::limits::{LINE, PAGE, SEGMENTS, SPACE};
@@ -15,11 +16,14 @@ use dsm_core::segment::SegmentInfo;
 use dsm_core::sync::Ordering::{Acquire, Relaxed, Release};
 use dsm_core::sys::{event, map, membarrier, process};
 use std::cell::UnsafeCell;
+use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+#[cfg(feature = "async")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// A segment that is mapped, and its file.
@@ -37,7 +41,11 @@ pub(crate) struct Locks<'a> {
     _segments: MutexGuard<'a, Vec<Attached>>,
     _holes: MutexGuard<'a, Vec<(u64, u64)>>,
     _buffers: MutexGuard<'a, Vec<map::Range>>,
+    /// To be forgotten in the child, which is another party of barriers.
+    pub(crate) objects: MutexGuard<'a, Objects>,
 }
+
+type Objects = HashMap<(Object, u64), (u32, Arc<str>)>;
 
 /// A session, mapped.
 #[derive(Debug)]
@@ -61,6 +69,11 @@ pub(crate) struct Region {
     pub(crate) holes: Mutex<Vec<(u64, u64)>>,
     /// Private memory for holes, kept for the next.
     pub(crate) buffers: Mutex<Vec<map::Range>>,
+    /// What wakes asynchronous waits, once there are any.
+    #[cfg(feature = "async")]
+    pub(crate) listening: OnceLock<crate::sync::Bell>,
+    /// Sync objects behind fields, by their offset: their number, and what people call them.
+    pub(crate) objects: Mutex<Objects>,
     pub(crate) space: ManuallyDrop<map::Range>,
     area: ManuallyDrop<map::Range>,
     /// Name of the session.
@@ -128,6 +141,9 @@ impl Region {
             segments: Mutex::default(),
             holes: Mutex::default(),
             buffers: Mutex::default(),
+            #[cfg(feature = "async")]
+            listening: OnceLock::new(),
+            objects: Mutex::default(),
             space: ManuallyDrop::new(space),
             area: ManuallyDrop::new(area),
             name,
@@ -140,6 +156,8 @@ impl Region {
     /// # Safety
     /// Nobody uses the region, or what points into it, from now on.
     pub(crate) unsafe fn close(mut self: Box<Self>) {
+        #[cfg(feature = "async")]
+        self.listening.take().into_iter().for_each(crate::sync::Bell::close);
         // SAFETY: not used again: `self` ends here.
         unsafe { ManuallyDrop::drop(&mut self.space) };
         // SAFETY: as above.
@@ -174,9 +192,9 @@ impl Region {
     pub(crate) fn freeze(&self) -> Option<Locks<'_>> {
         let start = Instant::now();
         loop {
-            let locks = (free(&self.segments), free(&self.holes), free(&self.buffers));
-            if let (Some(segments), Some(holes), Some(buffers)) = locks {
-                return Some(Locks { _segments: segments, _holes: holes, _buffers: buffers });
+            let locks = (free(&self.objects), free(&self.segments), free(&self.holes), free(&self.buffers));
+            if let (Some(objects), Some(segments), Some(holes), Some(buffers)) = locks {
+                return Some(Locks { _segments: segments, _holes: holes, _buffers: buffers, objects });
             }
             if start.elapsed() > PATIENCE {
                 return None;

@@ -1,12 +1,13 @@
 //! Named counting semaphores across hosts, FIFO, with RAII guards.
 
 use crate::region::Region;
-use crate::wait::{Wait, submit};
-use crate::{Error, Result};
+use crate::wait::{Wait, deadline, submit};
+use crate::{Error, LockError, LockResult, Result, TryLockResult};
 use dsm_core::record::{KEPT, Kind, STILL_DIRTY, TRY};
 use dsm_core::slot::Answer;
 use dsm_core::wire::status;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A counting semaphore, known to all processes of the session by its name.
 ///
@@ -16,10 +17,13 @@ use std::time::{Duration, Instant};
 pub struct Semaphore<'s> {
     region: &'s Region,
     id: u32,
-    name: String,
+    name: Arc<str>,
 }
 
 /// Units that are held; they are given back when the guard is dropped.
+///
+/// They belong to the process, not to a thread: a guard may be sent to another thread and dropped there. In the child of
+/// a `fork` a guard of the parent does nothing.
 #[derive(Debug)]
 #[must_use = "the units are given back at once when the guard is not kept"]
 pub struct SemaphoreGuard<'s> {
@@ -32,27 +36,16 @@ pub struct SemaphoreGuard<'s> {
     dirty: bool,
 }
 
-/// Why a lock was not simply had.
-#[derive(Debug)]
-#[must_use]
-pub enum LockError<'s> {
-    /// It was had, but the last owner died while it held it, so that what it protects may be half done.
-    /// [`LockError::recover`] gives the guard. Dropping this passes the news on to the next owner.
-    OwnerDied(SemaphoreGuard<'s>, String),
-    /// It was not had.
-    Other(Error),
-}
-
 impl<'s> Semaphore<'s> {
-    pub(crate) fn new(region: &'s Region, id: u32, name: &str) -> Self {
-        Self { region, id, name: name.to_owned() }
+    pub(crate) fn new(region: &'s Region, id: u32, name: impl Into<Arc<str>>) -> Self {
+        Self { region, id, name: name.into() }
     }
 
     /// Takes one unit, waiting for it in line.
     ///
     /// # Errors
     /// [`LockError::OwnerDied`] with the guard in it; [`LockError::Other`] when the session has ended.
-    pub fn lock(&self) -> Result<SemaphoreGuard<'s>, LockError<'s>> {
+    pub fn lock(&self) -> LockResult<SemaphoreGuard<'s>> {
         self.acquire(1)
     }
 
@@ -60,7 +53,7 @@ impl<'s> Semaphore<'s> {
     ///
     /// # Errors
     /// As [`Semaphore::lock`]; [`Error::TooLarge`] for 0 units or more than 32,767.
-    pub fn acquire(&self, units: u32) -> Result<SemaphoreGuard<'s>, LockError<'s>> {
+    pub fn acquire(&self, units: u32) -> LockResult<SemaphoreGuard<'s>> {
         match self.take(units, 0, None)? {
             Some(guard) => Ok(guard),
             None => Err(LockError::Other(Error::TimedOut(Duration::MAX))),
@@ -71,15 +64,23 @@ impl<'s> Semaphore<'s> {
     ///
     /// # Errors
     /// As [`Semaphore::lock`].
-    pub fn try_lock(&self) -> Result<Option<SemaphoreGuard<'s>>, LockError<'s>> {
-        self.take(1, TRY, None)
+    pub fn try_lock(&self) -> TryLockResult<SemaphoreGuard<'s>> {
+        self.try_acquire(1)
+    }
+
+    /// Takes `units` at once if they are free and nobody waits in line; `None` if not.
+    ///
+    /// # Errors
+    /// As [`Semaphore::acquire`].
+    pub fn try_acquire(&self, units: u32) -> TryLockResult<SemaphoreGuard<'s>> {
+        self.take(units, TRY, None)
     }
 
     /// Takes one unit, waiting no longer than `timeout`.
     ///
     /// # Errors
     /// [`Error::TimedOut`], else as [`Semaphore::lock`].
-    pub fn lock_timeout(&self, timeout: Duration) -> Result<SemaphoreGuard<'s>, LockError<'s>> {
+    pub fn lock_timeout(&self, timeout: Duration) -> LockResult<SemaphoreGuard<'s>> {
         self.acquire_timeout(1, timeout)
     }
 
@@ -87,45 +88,23 @@ impl<'s> Semaphore<'s> {
     ///
     /// # Errors
     /// [`Error::TimedOut`], else as [`Semaphore::acquire`].
-    pub fn acquire_timeout(&self, units: u32, timeout: Duration) -> Result<SemaphoreGuard<'s>, LockError<'s>> {
+    pub fn acquire_timeout(&self, units: u32, timeout: Duration) -> LockResult<SemaphoreGuard<'s>> {
         match self.take(units, 0, Some(timeout))? {
             Some(guard) => Ok(guard),
             None => Err(LockError::Other(Error::TimedOut(timeout))),
         }
     }
 
-    fn take(
-        &self,
-        units: u32,
-        flags: u8,
-        timeout: Option<Duration>,
-    ) -> Result<Option<SemaphoreGuard<'s>>, LockError<'s>> {
-        check(units)?;
-        if let Some(error) = self.region.lost() {
-            return Err(error.into());
-        }
-        let wait = Wait::begin(self.region);
-        submit(self.region, Kind::Acquire, flags, self.id, wait.token, units);
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let answer = match wait.answer(deadline)? {
-            Some(answer) => Some(answer),
-            None => {
-                // Whether it was granted before it was cancelled is for the order to say.
-                submit(self.region, Kind::Cancel, 0, self.id, wait.token, 0);
-                wait.answer(None)?
-            }
-        };
-        let Some(Answer { status, fence, .. }) = answer else { return Ok(None) };
-        let dirty = status == status::OWNER_DIED;
-        let guard =
-            SemaphoreGuard { region: self.region, id: self.id, units, fence, process: self.region.process(), dirty };
-        match status {
-            status::OK => Ok(Some(guard)),
-            status::OWNER_DIED => Err(LockError::OwnerDied(guard, self.name.clone())),
-            _ => {
-                std::mem::forget(guard);
-                Ok(None)
-            }
+    /// Where it is, and its number there.
+    #[cfg(feature = "async")]
+    pub(crate) fn object(&self) -> (&'s Region, u32) {
+        (self.region, self.id)
+    }
+
+    fn take(&self, units: u32, flags: u8, timeout: Option<Duration>) -> TryLockResult<SemaphoreGuard<'s>> {
+        match take(self.region, self.id, units, flags, timeout)? {
+            Some(guard) if guard.dirty => Err(LockError::OwnerDied(guard, self.name.to_string())),
+            guard => Ok(guard),
         }
     }
 
@@ -167,7 +146,45 @@ impl<'s> Semaphore<'s> {
     }
 }
 
-fn check(units: u32) -> Result<()> {
+/// Takes units of a semaphore; `None` when that was not possible at once (`TRY`) or in time.
+pub(crate) fn take(
+    region: &Region,
+    id: u32,
+    units: u32,
+    flags: u8,
+    timeout: Option<Duration>,
+) -> Result<Option<SemaphoreGuard<'_>>> {
+    check(units)?;
+    if let Some(error) = region.lost() {
+        return Err(error);
+    }
+    let wait = Wait::begin(region);
+    submit(region, Kind::Acquire, flags, id, wait.token, units);
+    let answer = match wait.answer(timeout.and_then(deadline))? {
+        Some(answer) => Some(answer),
+        None => {
+            // Whether it was granted before it was cancelled is for the order to say.
+            submit(region, Kind::Cancel, 0, id, wait.token, 0);
+            wait.answer(None)?
+        }
+    };
+    Ok(answer.and_then(|answer| granted(region, id, units, answer)))
+}
+
+/// The guard of what was granted, if it was.
+pub(crate) fn granted(region: &Region, id: u32, units: u32, answer: Answer) -> Option<SemaphoreGuard<'_>> {
+    let dirty = answer.status == status::OWNER_DIED;
+    (dirty || answer.status == status::OK).then(|| SemaphoreGuard {
+        region,
+        id,
+        units,
+        fence: answer.fence,
+        process: region.process(),
+        dirty,
+    })
+}
+
+pub(crate) fn check(units: u32) -> Result<()> {
     let most = dsm_core::limits::SEMAPHORE_VALUE;
     if units == 0 || units > most {
         return Err(Error::TooLarge(format!("{units} units of a semaphore are not possible: 1 to {most} are")));
@@ -176,6 +193,16 @@ fn check(units: u32) -> Result<()> {
 }
 
 impl SemaphoreGuard<'_> {
+    /// Did the last owner die, and nobody has said since that things are consistent?
+    pub(crate) fn dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Says that things are consistent, or that they are not.
+    pub(crate) fn set_dirty(&mut self, dirty: bool) {
+        self.dirty = dirty;
+    }
+
     /// Rises with every grant of this semaphore: what a resource outside of the session can compare, to refuse one who
     /// was taken for dead and comes too late (a fencing token).
     #[must_use]
@@ -203,49 +230,6 @@ impl Drop for SemaphoreGuard<'_> {
         if self.units > 0 && self.process == self.region.process() && self.region.lost().is_none() {
             let flags = if self.dirty { STILL_DIRTY } else { 0 };
             submit(self.region, Kind::Release, flags, self.id, 0, self.units);
-        }
-    }
-}
-
-impl<'s> LockError<'s> {
-    /// The guard, when the last owner died: the caller has made, or will make, things consistent.
-    ///
-    /// # Errors
-    /// What else happened.
-    pub fn recover(self) -> Result<SemaphoreGuard<'s>> {
-        match self {
-            Self::OwnerDied(mut guard, _) => {
-                guard.dirty = false;
-                Ok(guard)
-            }
-            Self::Other(error) => Err(error),
-        }
-    }
-}
-
-impl std::fmt::Display for LockError<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::OwnerDied(_, name) => Error::OwnerDied(name.clone()).fmt(f),
-            Self::Other(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for LockError<'_> {}
-
-impl From<Error> for LockError<'_> {
-    fn from(error: Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-/// So that `?` works where dead owners are not dealt with: the units go back, and the next owner is told.
-impl From<LockError<'_>> for Error {
-    fn from(error: LockError<'_>) -> Self {
-        match error {
-            LockError::OwnerDied(_, name) => Self::OwnerDied(name),
-            LockError::Other(error) => error,
         }
     }
 }

@@ -7,9 +7,9 @@ use crate::place::Place;
 use crate::region::Region;
 use crate::semaphore::Semaphore;
 use crate::typed::{Layout, Shared, SharedType, Slice};
-use crate::{Error, Result, raw_hole::RawHole, trap, wait};
+use crate::{Error, Result, raw_hole::RawHole, sync, trap, wait};
 use dsm_core::segment::{OpenMode, OpenSegment, TypeDesc, check_name};
-use dsm_core::wire::control::{Ask, Listing, OpenSync, SessionStatus, SyncKind, Told};
+use dsm_core::wire::control::{Ask, Listing, SessionStatus, SyncKind, Told};
 use std::time::Duration;
 
 /// An array has offsets for as many times its size, so that it can grow.
@@ -239,15 +239,7 @@ impl Session {
 
     pub(crate) fn sync(&self, name: &str, kind: SyncKind) -> Result<u32> {
         check_name(name).map_err(|bad| Error::BadName(bad.to_string()))?;
-        let region = self.region();
-        if let Some(error) = region.lost() {
-            return Err(error);
-        }
-        crate::signals::adopt()?;
-        match region.connection().ask(&Ask::Sync(OpenSync { name: name.to_owned(), kind, process: 0 }))?.0 {
-            Told::Sync(id) => Ok(id),
-            _ => Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
-        }
+        sync::ask(self.region(), name, kind)
     }
 
     /// Returns when all that this process did before is ordered, and applied on this host.

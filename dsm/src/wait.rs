@@ -11,13 +11,18 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// Rounds of giving the processor away before sleeping: about as long as an answer takes when everybody is awake.
-const POLLS: u32 = 100;
+pub(crate) const POLLS: u32 = 100;
 /// One sleep; then the waiter looks whether its answer can still come.
 const NAP: Duration = Duration::from_millis(20);
 
 thread_local! {
     /// Where this thread found a free slot last time.
     static HINT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// The end of a wait that begins now; `None` for one that is further off than clocks reach.
+pub(crate) fn deadline(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
 }
 
 /// A slot, held for one operation.
@@ -31,26 +36,45 @@ pub(crate) struct Wait<'a> {
 impl<'a> Wait<'a> {
     /// Claims a slot.
     pub(crate) fn begin(region: &'a Region) -> Self {
+        loop {
+            if let Some(wait) = Self::try_begin(region) {
+                return wait;
+            }
+            // As many threads of this host wait as can wait at a time.
+            region.give_up_if_lost();
+            futex::give_way();
+        }
+    }
+
+    /// Claims a slot, if one is free.
+    pub(crate) fn try_begin(region: &'a Region) -> Option<Self> {
         let slots = region.log().slots();
         let mut at = HINT.get();
         if at == usize::MAX {
             // Spread over the slots by where this thread's stack is: threads are far apart.
             at = (&raw const at as usize >> 16).wrapping_mul(0x9e37_79b9) % slots.len();
         }
-        let mut tried = 0;
-        loop {
+        for _ in 0..slots.len() {
             let number = at % slots.len();
             if let Some(token) = slots[number].claim(number as u16, region.process()) {
                 HINT.set(number);
-                return Self { region, slot: &slots[number], token };
+                return Some(Self { region, slot: &slots[number], token });
             }
             at = number + 1;
-            tried += 1;
-            if tried % slots.len() == 0 {
-                // As many threads of this host wait as can wait at a time.
-                region.give_up_if_lost();
-                futex::give_way();
-            }
+        }
+        None
+    }
+
+    /// The slot.
+    #[cfg(feature = "async")]
+    pub(crate) fn slot(&self) -> &'a Slot {
+        self.slot
+    }
+
+    /// Stops waiting: the answer, when it comes, frees the slot.
+    pub(crate) fn abandon(self) {
+        if self.slot.abandon() {
+            std::mem::forget(self);
         }
     }
 
@@ -143,9 +167,8 @@ fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
 pub(crate) fn fence(region: &Region, timeout: Option<Duration>) -> Result<()> {
     let wait = Wait::begin(region);
     submit(region, Kind::Fence, 0, 0, wait.token, 0);
-    if wait.answer(timeout.map(|timeout| Instant::now() + timeout))?.is_none() && wait.slot.abandon() {
-        // The slot frees itself when the answer comes.
-        std::mem::forget(wait);
+    if wait.answer(timeout.and_then(deadline))?.is_none() {
+        wait.abandon();
         return Err(Error::TimedOut(timeout.unwrap_or_default()));
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! One session on one host: the log, the replica, the way to the server.
 
+mod waking;
+
 use crate::arbiter::Descriptors;
 use crate::directory::Servers;
 use crate::link::{HIGH, Link};
@@ -16,12 +18,14 @@ use dsm_core::segment::SegmentInfo;
 use dsm_core::sync::Ordering::{Relaxed, Release};
 use dsm_core::sync::{Barrier, spin};
 use dsm_core::sys::{event, futex, map, membarrier};
+use dsm_core::watch::Lines;
 use dsm_core::wire::control::{Ask, Reason, Refusal, Request, Response, SessionStatus, Told, frame, parse};
 use dsm_core::wire::{Frame, FrameHeader, FrameKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::Context;
 use std::time::{Duration, Instant};
+use waking::Bells;
 
 /// The way to the server.
 #[derive(Debug)]
@@ -86,6 +90,7 @@ pub struct HostSession {
     segments: BTreeMap<u32, Held>,
     /// Processes: number -> connection, process number of the system.
     processes: BTreeMap<u16, (u64, u32)>,
+    bells: Bells,
     /// Processes that have gone and are not cleaned up after yet; true when they died.
     departed: Vec<(u16, bool)>,
     waiting: Vec<Waiting>,
@@ -131,6 +136,7 @@ impl HostSession {
             replica: Replica::new(),
             segments: BTreeMap::new(),
             processes: BTreeMap::new(),
+            bells: Bells::new(),
             departed: Vec::new(),
             waiting: Vec::new(),
             answers: Vec::new(),
@@ -174,6 +180,7 @@ impl HostSession {
         }
         if self.processes.get(&process).is_some_and(|(owner, _)| *owner == client) {
             self.processes.remove(&process);
+            self.bells.remove(&process);
             self.departed.push((process, died));
         }
     }
@@ -222,6 +229,7 @@ impl HostSession {
             rare.asleep.store(1, Release);
             rare.room.fetch_add(1, Relaxed);
             futex::wake(&rare.room, u32::MAX >> 1);
+            self.wake_all();
         }
         for waiting in std::mem::take(&mut self.waiting) {
             let refusal = Refusal::new(Reason::Unavailable, format!("session {:?} has ended: {text}", self.name));
@@ -246,6 +254,7 @@ impl HostSession {
                 Request::Sync(sync)
             }
             Ask::List(_) => Request::List,
+            Ask::Bell => return self.give_bell(client),
             Ask::Join { .. } | Ask::Leave | Ask::Status | Ask::Down => {
                 return Some(Told::Refused(Refusal::new(Reason::Malformed, "not now")));
             }
@@ -379,6 +388,7 @@ impl HostSession {
                 }
             };
             busy = true;
+            self.changed(|| Lines::of_records(&self.batch));
             let out = &self.area.control().arbiter.bytes_out;
             out.store(out.load(Relaxed).wrapping_add(self.batch.len() as u64), Relaxed);
             match &mut self.uplink {
@@ -485,7 +495,10 @@ impl HostSession {
             false
         };
         match self.replica.apply(&log, &memory, &Frame { kind, header, payload }, patient) {
-            Ok(Progress::Done) => true,
+            Ok(Progress::Done) => {
+                self.done(kind, payload);
+                true
+            }
             Ok(Progress::Busy) => {
                 let holder = lock.holder();
                 // Nobody of ours has this number: whoever wrote it there is gone, or never was.

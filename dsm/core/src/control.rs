@@ -1,6 +1,7 @@
 //! The control block: the words of a session that all processes of one host and their arbiter share.
 
 use crate::sync::{AtomicU32, AtomicU64};
+use crate::watch::Watch;
 
 /// First word of a control block, and of every connection.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"dsm-log1");
@@ -49,6 +50,8 @@ pub struct Control {
     pub arbiter: Arbiter,
     /// Written on the rare paths.
     pub rare: Rare,
+    /// Who waits for a word to change.
+    pub watch: Watch,
 }
 
 /// What never changes after the arbiter made the block.
@@ -147,10 +150,11 @@ pub const FINGERPRINT: u64 = {
 mod layout {
     use super::*;
     use std::mem::offset_of;
-    const _: () = assert!(size_of::<Control>() == 256);
+    const _: () = assert!(size_of::<Control>() == 576);
     const _: () = assert!(offset_of!(Control, producer) == 64 && size_of::<Producer>() == 64);
     const _: () = assert!(offset_of!(Control, arbiter) == 128 && size_of::<Arbiter>() == 64);
     const _: () = assert!(offset_of!(Control, rare) == 192 && size_of::<Rare>() == 64);
+    const _: () = assert!(offset_of!(Control, watch) == 256 && size_of::<Watch>() == 320);
     const _: () = assert!(offset_of!(Producer, tail) == 8 && offset_of!(Producer, intent) == 16);
 }
 
@@ -184,6 +188,7 @@ impl Control {
                 applied: long(0),
             },
             rare: Rare { asleep: word(0), ended: word(0), room_waiters: word(0), room: word(0), atomics: long(0) },
+            watch: Watch::new(),
         }
     }
 }

@@ -25,4 +25,5 @@ pub mod sequencer;
 pub mod slot;
 pub mod sync;
 pub mod sys;
+pub mod watch;
 pub mod wire;

@@ -45,10 +45,18 @@ struct Semaphore {
     value: u32,
     /// Set when an owner died, until somebody who was told has made things consistent.
     dirty: bool,
+    /// Units with which an owner can change things: 1, or all of a lock that readers share. A death with fewer leaves
+    /// nothing half done, and whoever takes fewer is told of one but cannot make things consistent.
+    whole: u32,
     fence: u64,
     queue: VecDeque<Waiter>,
     held: BTreeMap<Owner, u32>,
+    /// The newest waits whose owners were told, for those that are cancelled too late.
+    told: VecDeque<(Owner, u64)>,
 }
+
+/// Waits of one semaphore that are remembered as told. Each stands for a death.
+const TOLD: usize = 64;
 
 /// All semaphores of a session.
 #[derive(Clone, Debug, Default)]
@@ -58,11 +66,12 @@ pub struct Semaphores {
 }
 
 impl Semaphores {
-    /// The number of the semaphore `name`, made with `value` units if it is new.
+    /// The number of the semaphore `name`, made with `value` units if it is new. `whole`: with how many units an owner
+    /// can change what it protects.
     ///
     /// # Errors
     /// What is wrong with the request, in words.
-    pub fn open(&mut self, name: &str, value: u32) -> Result<u32, String> {
+    pub fn open(&mut self, name: &str, value: u32, whole: u32) -> Result<u32, String> {
         if let Some(id) = self.by_name.get(name) {
             return Ok(*id);
         }
@@ -74,8 +83,8 @@ impl Semaphores {
         }
         let id = self.all.len() as u32;
         self.by_name.insert(name.to_owned(), id);
-        let (queue, held) = (VecDeque::new(), BTreeMap::new());
-        self.all.push(Semaphore { name: name.to_owned(), value, dirty: false, fence: 0, queue, held });
+        let (queue, held, told) = (VecDeque::new(), BTreeMap::new(), VecDeque::new());
+        self.all.push(Semaphore { name: name.to_owned(), value, dirty: false, whole, fence: 0, queue, held, told });
         Ok(id)
     }
 
@@ -109,11 +118,17 @@ impl Semaphores {
         Some(())
     }
 
-    /// Ends a wait. The answer is `Cancelled`, or nothing when the grant was earlier in the order.
-    pub fn cancel(&mut self, id: u32, owner: Owner, token: u64) -> Option<Vec<Verdict>> {
+    /// Ends a wait. The answer is `Cancelled`, or nothing when the grant was earlier in the order. Nobody will use such
+    /// a grant when `units` are named: they go back.
+    pub fn cancel(&mut self, id: u32, owner: Owner, token: u64, units: u32) -> Option<Vec<Verdict>> {
         let semaphore = self.all.get_mut(id as usize)?;
         let Some(at) = semaphore.queue.iter().position(|w| w.owner == owner && w.token == token) else {
-            return Some(Vec::new());
+            if units > 0 {
+                semaphore.give_back(owner, units);
+                // Whoever was told of a death there has not looked.
+                semaphore.dirty |= semaphore.told.contains(&(owner, token));
+            }
+            return Some(semaphore.serve());
         };
         let mut verdicts: Vec<_> = semaphore.queue.remove(at).map(Verdict::Cancelled).into_iter().collect();
         // Whoever stood behind a large request may fit now.
@@ -130,7 +145,7 @@ impl Semaphores {
             for owner in owners {
                 let units = semaphore.held.get(&owner).copied().unwrap_or(0);
                 semaphore.give_back(owner, units);
-                semaphore.dirty |= died;
+                semaphore.dirty |= died && units >= semaphore.whole;
             }
             verdicts.extend(semaphore.serve());
         }
@@ -176,7 +191,12 @@ impl Semaphore {
             let held = self.held.entry(waiter.owner).or_insert(0);
             *held = held.saturating_add(waiter.units);
             self.fence += 1;
-            let dirty = std::mem::take(&mut self.dirty);
+            let dirty = self.dirty;
+            if dirty && waiter.units >= self.whole {
+                self.dirty = false;
+                self.told.truncate(TOLD - 1);
+                self.told.push_front((waiter.owner, waiter.token));
+            }
             verdicts.push(Verdict::Granted { waiter, dirty, fence: self.fence });
         }
         verdicts
@@ -216,12 +236,12 @@ mod tests {
     #[test]
     fn first_come_first_served_even_past_a_large_request() {
         let mut all = Semaphores::default();
-        let id = all.open("s", 2).unwrap();
+        let id = all.open("s", 2, 1).unwrap();
         assert_eq!(granted(&all.acquire(id, waiter(1, 1, 1), true).unwrap()), [1]);
         assert_eq!(granted(&all.acquire(id, waiter(2, 2, 2), true).unwrap()), []);
         assert_eq!(granted(&all.acquire(id, waiter(3, 3, 1), true).unwrap()), []);
         assert_eq!(all.acquire(id, waiter(3, 4, 1), false).unwrap(), [Verdict::Busy(waiter(3, 4, 1))]);
-        assert_eq!(granted(&all.cancel(id, (2, 1), 2).unwrap()), [3]);
+        assert_eq!(granted(&all.cancel(id, (2, 1), 2, 0).unwrap()), [3]);
         assert_eq!(granted(&all.release(id, (1, 1), 1, true).unwrap()), []);
         all.check().unwrap();
     }
@@ -229,7 +249,7 @@ mod tests {
     #[test]
     fn the_dead_give_back_and_the_next_is_told_until_it_is_repaired() {
         let mut all = Semaphores::default();
-        let id = all.open("s", 1).unwrap();
+        let id = all.open("s", 1, 1).unwrap();
         all.acquire(id, waiter(1, 1, 1), true).unwrap();
         all.acquire(id, waiter(2, 2, 1), true).unwrap();
         let verdicts = all.gone(|(host, _)| host == 1, true);
@@ -243,9 +263,66 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_is_forgotten_leaves_nothing_behind() {
+        let mut all = Semaphores::default();
+        let id = all.open("s", 2, 1).unwrap();
+        all.acquire(id, waiter(1, 1, 2), true).unwrap();
+        all.acquire(id, waiter(2, 2, 2), true).unwrap();
+        // Before its grant, and after it.
+        assert_eq!(all.cancel(id, (2, 1), 2, 2).unwrap(), [Verdict::Cancelled(waiter(2, 2, 2))]);
+        all.acquire(id, waiter(3, 3, 1), true).unwrap();
+        assert_eq!(granted(&all.cancel(id, (1, 1), 1, 2).unwrap()), [3]);
+        assert_eq!((all.value(id), all.held(id)), (1, 1));
+    }
+
+    #[test]
+    fn the_news_of_a_death_is_not_forgotten_with_the_wait() {
+        let mut all = Semaphores::default();
+        let id = all.open("s", 1, 1).unwrap();
+        all.acquire(id, waiter(1, 1, 1), true).unwrap();
+        all.acquire(id, waiter(2, 2, 1), true).unwrap();
+        all.acquire(id, waiter(3, 3, 1), true).unwrap();
+        let verdicts = all.gone(|(host, _)| host == 1, true);
+        assert!(matches!(verdicts[..], [Verdict::Granted { dirty: true, .. }]));
+        let verdicts = all.cancel(id, (2, 1), 2, 1).unwrap();
+        assert!(matches!(verdicts[..], [Verdict::Granted { dirty: true, .. }]), "{verdicts:?}");
+        // The third has repaired things: a late cancellation of its own does not undo that.
+        all.release(id, (3, 1), 1, true).unwrap();
+        all.acquire(id, waiter(4, 4, 1), true).unwrap();
+        all.cancel(id, (4, 1), 4, 1).unwrap();
+        let verdicts = all.acquire(id, waiter(5, 5, 1), true).unwrap();
+        assert!(matches!(verdicts[..], [Verdict::Granted { dirty: false, .. }]), "{verdicts:?}");
+    }
+
+    #[test]
+    fn readers_leave_nothing_half_done_and_all_are_told_until_a_writer_has_repaired() {
+        let mut all = Semaphores::default();
+        let id = all.open("s", 8, 8).unwrap();
+        all.acquire(id, waiter(1, 1, 1), true).unwrap();
+        all.gone(|(host, _)| host == 1, true);
+        let verdicts = all.acquire(id, waiter(2, 2, 8), true).unwrap();
+        assert!(matches!(verdicts[..], [Verdict::Granted { dirty: false, .. }]), "{verdicts:?}");
+        for reader in 3..6 {
+            all.acquire(id, waiter(reader, 1, 1), true).unwrap();
+        }
+        all.acquire(id, waiter(6, 1, 8), true).unwrap();
+        let verdicts = all.gone(|(host, _)| host == 2, true);
+        assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Granted { dirty: true, .. })));
+        assert_eq!(verdicts.len(), 3);
+        for reader in 3..6 {
+            all.release(id, (reader, 1), 1, true).unwrap();
+        }
+        // The readers are not the ones to repair; the writer is told, and does.
+        assert_eq!(all.held(id), 8);
+        all.release(id, (6, 1), 8, true).unwrap();
+        let verdicts = all.acquire(id, waiter(7, 1, 1), true).unwrap();
+        assert!(matches!(verdicts[..], [Verdict::Granted { dirty: false, .. }]), "{verdicts:?}");
+    }
+
+    #[test]
     fn what_was_taken_for_good_does_not_come_back() {
         let mut all = Semaphores::default();
-        let id = all.open("signal", 0).unwrap();
+        let id = all.open("signal", 0, 1).unwrap();
         all.release(id, (1, 1), 1, true).unwrap();
         assert_eq!(granted(&all.acquire(id, waiter(2, 1, 1), true).unwrap()), [1]);
         all.keep(id, (2, 1), 1).unwrap();
@@ -256,9 +333,9 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let mut all = Semaphores::default();
-        assert!(all.open("s", SEMAPHORE_VALUE + 1).is_err());
+        assert!(all.open("s", SEMAPHORE_VALUE + 1, 1).is_err());
         assert_eq!(all.acquire(0, waiter(1, 1, 1), true), None);
-        let id = all.open("s", 1).unwrap();
+        let id = all.open("s", 1, 1).unwrap();
         assert_eq!(all.acquire(id, waiter(1, 1, 0), true), None);
         assert_eq!(all.acquire(id, waiter(1, 1, u32::MAX), true), None);
         all.release(id, (1, 1), u32::MAX, true).unwrap();

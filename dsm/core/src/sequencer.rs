@@ -337,7 +337,7 @@ impl Sequencer {
                 self.verdicts(verdicts, out);
             }
             Kind::Cancel if record.flags & BARRIER == 0 => {
-                let verdicts = self.semaphores.cancel(id, owner, sync.token).ok_or(impossible)?;
+                let verdicts = self.semaphores.cancel(id, owner, sync.token, sync.amount).ok_or(impossible)?;
                 self.verdicts(verdicts, out);
             }
             Kind::Cancel => {
@@ -475,7 +475,8 @@ impl Sequencer {
     fn open_sync(&mut self, host: u16, name: &str, kind: SyncKind, process: u32) -> Result<u32, Refusal> {
         check_name(name).map_err(|bad| Refusal::new(Reason::BadName, bad.to_string()))?;
         match kind {
-            SyncKind::Semaphore(value) => self.semaphores.open(name, value),
+            SyncKind::Semaphore(value) => self.semaphores.open(name, value, 1),
+            SyncKind::RwLock(units) => self.semaphores.open(name, units, units),
             SyncKind::Barrier(parties) => self.barriers.open(name, parties, (host, process)),
         }
         .map_err(|text| Refusal::new(Reason::TooLarge, format!("{name:?}: {text}")))

@@ -16,6 +16,11 @@ const ANSWERED: u32 = 1;
 /// Nobody waits any more; whoever has the answer frees the slot.
 const ABANDONED: u32 = 2;
 
+/// Somebody sleeps, or is about to, on `state`.
+const SLEEPING: u32 = 1;
+/// Somebody wants the bell of their process to be rung instead.
+const LISTENING: u32 = 2;
+
 /// One slot: a cache line.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -106,7 +111,7 @@ impl Slot {
 
     /// Sleeps until the answer is there, or `nap` is over, or for no reason.
     pub fn sleep(&self, nap: std::time::Duration, barrier: Barrier) {
-        self.sleeping.store(1, Relaxed);
+        self.sleeping.store(SLEEPING, Relaxed);
         // Heavy: pairs with the light barrier in `deliver`.
         barrier.heavy();
         if self.state.load(Acquire) == WAITING {
@@ -132,10 +137,26 @@ impl Slot {
             return false;
         }
         barrier.light();
-        if self.sleeping.load(Relaxed) != 0 {
+        if self.sleeping.load(Relaxed) == SLEEPING {
             futex::wake(&self.state, 1);
         }
         true
+    }
+
+    /// From now on the bell of the caller's process is rung when the answer comes. It may have come by now.
+    pub fn listen(&self, barrier: Barrier) {
+        if self.sleeping.swap(LISTENING, Relaxed) != LISTENING {
+            // Heavy: pairs with the light barrier in `deliver`.
+            barrier.heavy();
+        }
+    }
+
+    /// The process whose bell is to be rung, now that the answer to `token`'s operation has been delivered. Only the
+    /// arbiter calls this.
+    pub fn listener(&self, token: u64) -> Option<u32> {
+        let claimed = self.claim.load(Acquire);
+        let held = claimed >> 16 == token >> 16 && claimed & 0xffff != 0;
+        (held && self.sleeping.load(Relaxed) == LISTENING).then_some(claimed as u32 & 0xffff)
     }
 }
 

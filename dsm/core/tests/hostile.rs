@@ -25,6 +25,8 @@ use rng::Rng;
 use std::sync::mpsc;
 use std::time::Duration;
 
+/// Words of the control block, before the slots.
+const CONTROL: usize = size_of::<dsm_core::control::Control>() / 8;
 const RING: usize = 1024;
 const INDEX: usize = 16;
 const PAGES: usize = 4;
@@ -52,9 +54,9 @@ fn watched(test: impl FnOnce() + Send + 'static) {
 
 /// All words of an area that a process can write.
 fn raw(area: &SmallArea) -> &[AtomicU64] {
-    let words = 32 + SEATS * 8 + 2 * INDEX + PAGES + RING;
+    let words = CONTROL + SEATS * 8 + 2 * INDEX + PAGES + RING;
     let from: *const SmallArea = area;
-    // SAFETY: an area is `repr(C)`: 256 bytes of control block, 64 bytes a slot, then arrays of words. All of it is
+    // SAFETY: an area is `repr(C)`: the control block, 64 bytes a slot, then arrays of words. All of it is
     // atomic words or padding within the allocation, aligned to 8, and one thread at a time uses it.
     unsafe { std::slice::from_raw_parts(from.cast(), words) }
 }
@@ -199,7 +201,8 @@ fn an_arbiter_survives_any_bytes_in_the_shared_memory() {
                     // So that not every drain ends at once: a tail that could be.
                     producer.tail.store(replica.sent().wrapping_add(rng.below(RING + 2) as u64), Relaxed);
                     payload(&mut rng).as_chunks::<8>().0.iter().enumerate().for_each(|(at, word)| {
-                        let place = 32 + SEATS * 8 + 2 * INDEX + PAGES + ((replica.sent() as usize + at) & (RING - 1));
+                        let place =
+                            CONTROL + SEATS * 8 + 2 * INDEX + PAGES + ((replica.sent() as usize + at) & (RING - 1));
                         words[place].store(u64::from_le_bytes(*word), Relaxed);
                     });
                 }
@@ -265,8 +268,8 @@ fn a_chain_without_an_end_ends() {
         let log: SmallLog<'_> = area.log();
         for tail in [u64::MAX, u64::MAX - 1, 1 << 62, RING as u64 * 3, 5] {
             for prev in [1u64, 2, 3] {
-                raw(&area)[32..].iter().for_each(|place| place.store(tail, Relaxed));
-                let ring = &raw(&area)[32 + SEATS * 8 + 2 * INDEX + PAGES..];
+                raw(&area)[CONTROL..].iter().for_each(|place| place.store(tail, Relaxed));
+                let ring = &raw(&area)[CONTROL + SEATS * 8 + 2 * INDEX + PAGES..];
                 ring.iter().for_each(|place| place.store(header(Kind::Bulk, MASKED, 64, 0) | prev << 32, Relaxed));
                 area.control.producer.tail.store(tail, Relaxed);
                 area.control.arbiter.acked.store(0, Relaxed);

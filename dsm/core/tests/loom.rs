@@ -27,6 +27,7 @@ use dsm_core::record::{Kind, Record, SyncBody, push_store, records};
 use dsm_core::replica::{Progress, Replica};
 use dsm_core::slot::Slot;
 use dsm_core::sync::Barrier;
+use dsm_core::watch::{Lines, Watch};
 use dsm_core::wire::{Frame, FrameHeader, FrameKind, Reply, status};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -451,6 +452,28 @@ fn one_of_two_claims_a_slot() {
     });
 }
 
+/// Who listens instead of sleeping either sees the answer, or has their bell rung.
+#[test]
+fn nobody_listens_for_an_answer_that_has_come() {
+    model(4, || {
+        let shared = Arc::new(Slot::new());
+        let token = shared.claim(0, 5).expect("it is free");
+        let answering = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                assert!(shared.deliver(token, &reply(token, 1), Barrier::new(false)));
+                shared.listener(token)
+            })
+        };
+        shared.listen(Barrier::new(false));
+        let listens = shared.answer().is_none();
+        let rung = answering.join().expect("it ended");
+        assert!(!listens || rung == Some(5), "listens, and nobody rang");
+        shared.free();
+        assert_eq!(shared.listener(token), None);
+    });
+}
+
 // (d) Sleeping and waking.
 
 /// A process with a doorbell that can be heard.
@@ -532,5 +555,68 @@ fn nobody_misses_the_room_that_was_made() {
         arbiter.check(&log, &shared.1);
         assert_eq!(arbiter.replica.sent(), 18);
         assert_eq!(log.control().rare.room_waiters.load(Relaxed), 0);
+    });
+}
+
+// (e) Waiting for a word to change.
+
+/// Nobody sleeps on a change that the arbiter has seen: whoever does not see it may not be asleep when the arbiter has
+/// looked, and of two that wait at one bucket neither hides the other.
+#[test]
+fn nobody_sleeps_on_a_change() {
+    model(3, || {
+        let shared = Arc::new((Watch::new(), AtomicU64::new(0)));
+        let waiter = || {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (watch, word) = &*shared;
+                // The second change is waited for by who has missed or seen the first.
+                let mut turn = watch.enter(0, Barrier::new(false));
+                if word.load(Relaxed) == 1 {
+                    turn = watch.enter(0, Barrier::new(false));
+                }
+                (word.load(Relaxed) < 2).then_some(turn)
+            })
+        };
+        let waiters = [waiter(), waiter()];
+        let (watch, word) = &*shared;
+        let mut line = Lines::default();
+        line.add(0, 8);
+        for value in 1..=2 {
+            word.store(value, Relaxed);
+            if watch.watched(Barrier::new(false)) {
+                watch.wake(line);
+            }
+        }
+        for waiter in waiters {
+            let sleeps = waiter.join().expect("it ended");
+            assert!(sleeps.is_none_or(|turn| watch.is_over(turn)), "asleep, and nobody woke it");
+        }
+    });
+}
+
+/// The same for those who listen for a bell instead of sleeping.
+#[test]
+fn nobody_listens_for_a_bell_that_has_rung() {
+    model(4, || {
+        let shared = Arc::new((Watch::new(), AtomicU64::new(0), AtomicU64::new(0)));
+        let listener = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (watch, word, rung) = &*shared;
+                let before = rung.load(Acquire);
+                watch.listen(0, Barrier::new(false));
+                (word.load(Relaxed) == 0).then_some(before)
+            })
+        };
+        let (watch, word, rung) = &*shared;
+        let mut line = Lines::default();
+        line.add(0, 8);
+        word.store(1, Relaxed);
+        if watch.watched(Barrier::new(false)) && watch.wake(line) {
+            rung.fetch_add(1, Release);
+        }
+        let listens = listener.join().expect("it ended");
+        assert!(listens.is_none_or(|before| rung.load(Relaxed) != before), "listens, and nobody rang");
     });
 }

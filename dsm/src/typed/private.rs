@@ -31,18 +31,21 @@ pub const fn assert_no_gap(field: &str, offset: usize, size: usize, next: usize)
 }
 
 /// A message that the compiler puts together: `panic!` in a constant takes a finished text only.
-struct Text {
+pub struct Text {
     bytes: [u8; 512],
     len: usize,
 }
 
 impl Text {
-    const fn new() -> Self {
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "for constants")]
+    pub const fn new() -> Self {
         Self { bytes: [0; 512], len: 0 }
     }
 
     /// Appends as much of `text` as there is room for.
-    const fn text(mut self, text: &str) -> Self {
+    #[must_use]
+    pub const fn text(mut self, text: &str) -> Self {
         let mut index = 0;
         while index < text.len() && self.len < self.bytes.len() {
             self.bytes[self.len] = text.as_bytes()[index];
@@ -52,13 +55,17 @@ impl Text {
         self
     }
 
-    const fn number(self, number: usize) -> Self {
+    /// Appends a number.
+    #[must_use]
+    pub const fn number(self, number: usize) -> Self {
         const DIGITS: &str = "0123456789";
         let more = if number >= 10 { self.number(number / 10) } else { self };
         more.text(DIGITS.split_at(number % 10).1.split_at(1).0)
     }
 
-    const fn as_str(&self) -> &str {
+    /// The text.
+    #[must_use]
+    pub const fn as_str(&self) -> &str {
         match str::from_utf8(self.bytes.split_at(self.len).0) {
             Ok(text) => text,
             Err(_) => "padding bytes in a shared struct",

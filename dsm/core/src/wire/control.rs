@@ -71,6 +71,8 @@ pub enum Ask {
     List(String),
     /// End the arbiter, with a message to all its processes.
     Down,
+    /// Give this process a bell: the arbiter sends a byte whenever something has come for those who listen.
+    Bell,
 }
 
 /// What an arbiter answers. Descriptors travel beside it.
@@ -89,7 +91,7 @@ pub enum Told {
     Opened(SegmentInfo),
     /// The number of a semaphore or barrier.
     Sync(u32),
-    /// As asked.
+    /// As asked. With it, where a bell was asked for: a socket.
     Done,
     /// Answer to [`Ask::Status`].
     Status(Status),
@@ -117,6 +119,8 @@ pub enum SyncKind {
     Semaphore(u32),
     /// Parties.
     Barrier(u32),
+    /// A semaphore of so many units of which a reader takes one, and a writer all.
+    RwLock(u32),
 }
 
 /// From an arbiter to its server.

@@ -32,7 +32,9 @@ pub(crate) fn raw<const RING: usize, const INDEX: usize>(area: &SimArea<RING, IN
 }
 
 /// Where the slots end and the index begins, in words; the ring is last.
-pub(crate) const INDEX_AT: usize = 32 + SEATS * 8;
+pub(crate) const SLOTS_AT: usize = size_of::<dsm_core::control::Control>() / 8;
+/// Where the words of the pending index begin.
+pub(crate) const INDEX_AT: usize = SLOTS_AT + SEATS * 8;
 
 /// A process as the log sees it. Nothing in a simulation of one thread may wait.
 pub(crate) struct Hand(pub(crate) u32);

@@ -6,7 +6,7 @@
 
 use dsm_core::op::Rmw;
 use dsm_core::wire::status;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A process of a host: `(uid of the host, number)`.
 pub(crate) type Owner = (usize, u32);
@@ -42,6 +42,8 @@ pub(crate) enum Op {
         id: usize,
         process: u32,
         token: u64,
+        /// To be given back when they have been granted already.
+        units: u32,
     },
     Arrive {
         id: usize,
@@ -93,6 +95,8 @@ struct Semaphore {
     fence: u64,
     queue: VecDeque<(Owner, u64, u32)>,
     held: BTreeMap<Owner, u32>,
+    /// Grants that told of a death.
+    told: BTreeSet<(Owner, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -223,15 +227,22 @@ impl Oracle {
                 semaphore.dirty |= !clean;
                 self.serve(id, at);
             }
-            Op::Cancel { barrier: false, id, process, token } => {
-                let queue = &mut self.semaphores[id].queue;
+            Op::Cancel { barrier: false, id, process, token, units } => {
+                let semaphore = &mut self.semaphores[id];
+                let queue = &mut semaphore.queue;
                 if let Some(found) = queue.iter().position(|(owner, t, _)| (*owner, *t) == ((host, process), token)) {
                     queue.remove(found);
                     self.answer(host, token, status::CANCELLED, 0, 0, at);
                     self.serve(id, at);
+                } else if units > 0 {
+                    let held = semaphore.held.get_mut(&(host, process)).expect("it was granted");
+                    *held = held.checked_sub(units).expect("it was granted");
+                    semaphore.value += units;
+                    semaphore.dirty |= semaphore.told.contains(&((host, process), token));
+                    self.serve(id, at);
                 }
             }
-            Op::Cancel { barrier: true, id, process, token } => {
+            Op::Cancel { barrier: true, id, process, token, .. } => {
                 let arrived = &mut self.barriers[id].arrived;
                 if let Some(found) = arrived.iter().position(|entry| *entry == ((host, process), token)) {
                     arrived.remove(found);
@@ -268,7 +279,9 @@ impl Oracle {
             *semaphore.held.entry(owner).or_default() += units;
             semaphore.fence += 1;
             let told = if semaphore.dirty { status::OWNER_DIED } else { status::OK };
-            semaphore.dirty = false;
+            if std::mem::take(&mut semaphore.dirty) {
+                semaphore.told.insert((owner, token));
+            }
             granted.push((owner.0, token, told, semaphore.fence));
         }
         granted.into_iter().for_each(|(host, token, told, fence)| self.answer(host, token, told, 0, fence, at));

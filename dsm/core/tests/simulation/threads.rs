@@ -1,6 +1,6 @@
 //! What the threads of a host do: one operation at a time, at the moment that the scheduler chooses.
 
-use crate::host::{Death, Fuse, Hand, Host, INDEX_AT, PAGES, SEATS, Seg, Torn, raw};
+use crate::host::{Death, Fuse, Hand, Host, INDEX_AT, PAGES, SEATS, SLOTS_AT, Seg, Torn, raw};
 use crate::oracle::{self, Op, Oracle};
 use crate::rng::Rng;
 use dsm_core::log::Door;
@@ -54,6 +54,8 @@ struct Wait {
     token: u64,
     slot: usize,
     what: What,
+    /// Answered without waiting.
+    tries: bool,
     cancelled: bool,
 }
 
@@ -367,7 +369,8 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         let body = AtomicBody::new(token, op);
         assert!(self.area.log().submit_atomic(&hand, offset, &body), "the lease came while nobody ran");
         oracle.issue(self.uid, self.tail(), Op::Atomic { token, offset, rmw, width, operand, expected });
-        self.processes[p].threads[t].state = State::Waiting(Wait { token, slot, what: What::Atomic, cancelled: false });
+        self.processes[p].threads[t].state =
+            State::Waiting(Wait { token, slot, what: What::Atomic, tries: false, cancelled: false });
     }
 
     /// An atomic was carried out here: on what the whole session would have found.
@@ -412,7 +415,8 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
             _ => (Op::Fence { token }, What::Fence { end }),
         };
         oracle.issue(self.uid, end, op);
-        self.processes[p].threads[t].state = State::Waiting(Wait { token, slot, what, cancelled: false });
+        self.processes[p].threads[t].state =
+            State::Waiting(Wait { token, slot, what, tries: flags & TRY != 0, cancelled: false });
     }
 
     fn give_back(&mut self, p: usize, t: usize, rng: &mut Rng, oracle: &mut Oracle) {
@@ -445,10 +449,20 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
                 let id = self.processes[p].objects[object].expect("it was opened").id;
                 let barrier = object >= SEMAPHORES;
                 let flags = if barrier { BARRIER } else { 0 };
-                let body = SyncBody { token: wait.token, amount: 0, process };
+                // Some do not wait for the answer, and use no grant that came before.
+                let forgets = !wait.tries && rng.chance(30);
+                let units = match wait.what {
+                    What::Acquire { units, .. } if forgets => units,
+                    _ => 0,
+                };
+                let body = SyncBody { token: wait.token, amount: units, process };
                 log.submit(&Hand(process), Kind::Cancel, flags, u64::from(id), bytemuck::bytes_of(&body));
-                let op = Op::Cancel { barrier, id: id as usize, process, token: wait.token };
+                let op = Op::Cancel { barrier, id: id as usize, process, token: wait.token, units };
                 oracle.issue(self.uid, self.tail(), op);
+                if forgets {
+                    assert!(slot.abandon(), "there was no answer, and nobody but this thread runs");
+                    return;
+                }
                 wait.cancelled = true;
             }
             self.processes[p].threads[t].state = State::Waiting(wait);
@@ -472,7 +486,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
     /// Slots that somebody holds, as `(number, token, process)`.
     pub(crate) fn claimed(&self) -> Vec<(usize, u64, u32)> {
         let words = raw(&self.area);
-        let claim = |at: usize| words[32 + at * 8].load(Relaxed);
+        let claim = |at: usize| words[SLOTS_AT + at * 8].load(Relaxed);
         let taken = (0..SEATS).filter(|at| claim(*at) & 0xffff != 0);
         taken.map(|at| (at, claim(at) & !0xffff | at as u64, (claim(at) & 0xffff) as u32)).collect()
     }

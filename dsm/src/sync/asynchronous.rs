@@ -1,0 +1,233 @@
+//! Asynchronous variants of everything that waits.
+//!
+//! All of them do nothing before they are first polled, and can be dropped at any time: see each method for what that
+//! means. They need no particular executor, and no thread but the reactor's of `async-io`. The first of a process asks
+//! the arbiter for a bell, which blocks for that one short exchange.
+
+use super::bell::{Bell, until};
+use super::{LockError, LockResult, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use super::{OwnedSemaphore, OwnedSemaphoreGuard};
+use crate::region::Region;
+use crate::semaphore::{check, granted};
+use crate::typed::{Atomic, Integer, Scalar, Shared, SharedType};
+use crate::wait::{Wait, submit};
+use crate::{Barrier, BarrierWaitResult, Error, Result, Semaphore, SemaphoreGuard, Session};
+use dsm_core::limits::SLOTS;
+use dsm_core::record::{BARRIER, Kind};
+use dsm_core::slot::Answer;
+
+/// A question to the server whose answer is waited for. Dropping it before takes it back.
+struct Asked<'a> {
+    region: &'a Region,
+    wait: Option<Wait<'a>>,
+    kind: Kind,
+    object: u32,
+    units: u32,
+    /// The process that asked, by the system's number: a child of `fork` must not take back what its parent asks.
+    process: u32,
+}
+
+impl<'a> Asked<'a> {
+    fn ask(region: &'a Region, kind: Kind, object: u32, units: u32) -> Result<Self> {
+        if let Some(error) = region.lost() {
+            return Err(error);
+        }
+        // Before anything is asked that would have to be taken back.
+        Bell::of(region)?;
+        let wait = Wait::try_begin(region).ok_or_else(|| {
+            Error::TooLarge(format!("{SLOTS} threads and futures of this host wait already: no more can"))
+        })?;
+        submit(region, kind, 0, object, wait.token, units);
+        Ok(Self { region, wait: Some(wait), kind, object, units, process: std::process::id() })
+    }
+
+    async fn answer(mut self) -> Result<Answer> {
+        let Some(slot) = self.wait.as_ref().map(Wait::slot) else {
+            unreachable!("it is taken when the answer has come, and by the end")
+        };
+        let barrier = self.region.log().barrier();
+        let answer = until(self.region, || slot.listen(barrier), || slot.answer()).await?;
+        self.wait = None;
+        Ok(answer)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let (region, object) = (self.region, self.object);
+        let Some(wait) = self.wait.take() else { return };
+        if self.process != std::process::id() {
+            return std::mem::forget(wait);
+        }
+        if region.lost().is_some() {
+            return;
+        }
+        match (self.kind, wait.slot().answer()) {
+            // Given back as any other guard.
+            (Kind::Acquire, Some(answer)) => drop(granted(region, object, self.units, answer)),
+            (_, Some(_)) => {}
+            (Kind::Acquire, None) => {
+                // The order says whether it was granted before this; then the units go back.
+                submit(region, Kind::Cancel, 0, object, wait.token, self.units);
+                wait.abandon();
+            }
+            (Kind::Arrive, None) => {
+                submit(region, Kind::Cancel, BARRIER, object, wait.token, 0);
+                wait.abandon();
+            }
+            (_, None) => wait.abandon(),
+        }
+    }
+}
+
+/// Takes units of a semaphore.
+async fn take(region: &Region, id: u32, units: u32) -> Result<SemaphoreGuard<'_>> {
+    check(units)?;
+    let answer = Asked::ask(region, Kind::Acquire, id, units)?.answer().await?;
+    granted(region, id, units, answer)
+        .ok_or_else(|| Error::Unavailable("the server cancelled a wait that nobody has given up".into()))
+}
+
+impl<'s> Semaphore<'s> {
+    /// As [`Semaphore::lock`], without blocking the thread.
+    ///
+    /// A future that is dropped leaves the line; a unit that was granted meanwhile goes back.
+    ///
+    /// ```
+    /// # fn main() -> dsm::Result<()> {
+    #[doc = include_str!("example.txt")]
+    /// let turns = session.semaphore("turns", 1)?;
+    /// async_io::block_on(async {
+    ///     let _guard = turns.lock_async().await?;
+    ///     assert!(turns.try_lock()?.is_none());
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Semaphore::lock`]; [`Error::TooLarge`] when more threads and futures of this host would wait than can
+    /// (4096).
+    pub async fn lock_async(&self) -> LockResult<SemaphoreGuard<'s>> {
+        self.acquire_async(1).await
+    }
+
+    /// As [`Semaphore::acquire`], without blocking the thread; see [`Semaphore::lock_async`].
+    ///
+    /// # Errors
+    /// As there, and as [`Semaphore::acquire`].
+    pub async fn acquire_async(&self, units: u32) -> LockResult<SemaphoreGuard<'s>> {
+        let (region, id) = self.object();
+        let guard = take(region, id, units).await?;
+        if guard.dirty() { Err(LockError::OwnerDied(guard, self.name().to_owned())) } else { Ok(guard) }
+    }
+
+    /// As [`Semaphore::wait`], without blocking the thread; see [`Semaphore::lock_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn wait_async(&self) -> Result<()> {
+        self.lock_async().await?.keep();
+        Ok(())
+    }
+}
+
+impl OwnedSemaphore {
+    /// See [`Semaphore::lock_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn lock_async(&self) -> LockResult<OwnedSemaphoreGuard> {
+        self.acquire_async(1).await
+    }
+
+    /// See [`Semaphore::acquire_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn acquire_async(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
+        let result = self.inner().acquire_async(units).await;
+        self.owned(result)
+    }
+}
+
+impl<'s, T: SharedType> Mutex<'s, T> {
+    /// As [`Mutex::lock`], without blocking the thread; see [`Semaphore::lock_async`]. (The first use of a lock by a
+    /// process asks the server for it, which blocks for that exchange.)
+    ///
+    /// # Errors
+    /// As there, and as [`Mutex::lock`].
+    pub async fn lock_async(self) -> LockResult<MutexGuard<'s, T>> {
+        let (region, id, name) = self.object()?;
+        self.guard(take(region, id, 1).await?, &name)
+    }
+}
+
+impl<'s, T: SharedType> RwLock<'s, T> {
+    /// As [`RwLock::read`], without blocking the thread; see [`Mutex::lock_async`].
+    ///
+    /// # Errors
+    /// As there, and as [`RwLock::read`].
+    pub async fn read_async(self) -> LockResult<RwLockReadGuard<'s, T>> {
+        let (region, id, name) = self.object()?;
+        self.read_guard(take(region, id, 1).await?, &name)
+    }
+
+    /// As [`RwLock::write`], without blocking the thread; see [`Mutex::lock_async`].
+    ///
+    /// # Errors
+    /// As there, and as [`RwLock::write`].
+    pub async fn write_async(self) -> LockResult<RwLockWriteGuard<'s, T>> {
+        let (region, id, name) = self.object()?;
+        self.write_guard(take(region, id, Self::READERS).await?, &name)
+    }
+}
+
+impl Barrier<'_> {
+    /// As [`Barrier::wait`], without blocking the thread. The party arrives when the future is first polled.
+    ///
+    /// A future that is dropped takes the arrival back, and the others go on waiting for this party; if they had all
+    /// come before, they are through, and this arrival was one of them.
+    ///
+    /// # Errors
+    /// As [`Barrier::wait`]; [`Error::TooLarge`] when more threads and futures of this host would wait than can.
+    pub async fn wait_async(&self) -> Result<BarrierWaitResult> {
+        let (region, id) = self.object();
+        let answer = Asked::ask(region, Kind::Arrive, id, 0)?.answer().await?;
+        self.passed(Some(answer), None)
+    }
+}
+
+impl Session {
+    /// As [`Session::fence`], without blocking the thread: covers what this process did before the future is first
+    /// polled. It may be dropped at any time.
+    ///
+    /// # Errors
+    /// As [`Session::fence`]; [`Error::TooLarge`] when more threads and futures of this host would wait than can.
+    pub async fn fence_async(&self) -> Result<()> {
+        Asked::ask(self.region(), Kind::Fence, 0, 0)?.answer().await?;
+        Ok(())
+    }
+}
+
+impl<T: Scalar> Shared<'_, T> {
+    /// As [`Shared::wait_until`], without blocking the thread. It may be dropped at any time.
+    ///
+    /// # Errors
+    /// What the session's end causes.
+    pub async fn wait_until_async(self, mut reached: impl FnMut(T) -> bool) -> Result<T> {
+        let (region, offset) = (self.place().region(), self.place().offset());
+        let (watch, barrier) = (&region.log().control().watch, region.log().barrier());
+        until(region, || watch.listen(offset, barrier), || Some(self.load()).filter(|value| reached(*value))).await
+    }
+}
+
+impl<T: Integer> Atomic<'_, T> {
+    /// See [`Shared::wait_until_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn wait_until_async(self, reached: impl FnMut(T) -> bool) -> Result<T> {
+        self.shared().wait_until_async(reached).await
+    }
+}

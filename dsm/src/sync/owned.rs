@@ -1,0 +1,149 @@
+//! Semaphores and guards that own their part in the session, for those who cannot borrow it.
+
+use crate::{LockResult, Result, Semaphore, SemaphoreGuard, Session, TryLockResult};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A [`Semaphore`] that keeps its session joined: for values that live longer than any borrow of the session, such as
+/// those that a task or a thread of its own takes along.
+///
+/// (Where the session may last as long as the program, [`Session::leak`] gives handles and guards that are `'static`
+/// without any of this.)
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// # fn main() -> dsm::Result<()> {
+#[doc = include_str!("example.txt")]
+/// let session = Arc::new(session);
+/// let turns = session.semaphore_owned("turns", 1)?;
+/// drop(session); // the semaphore keeps it joined
+/// let guard = turns.lock()?;
+/// std::thread::spawn(move || drop(guard)).join().unwrap();
+/// assert!(turns.try_lock()?.is_some());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct OwnedSemaphore {
+    // Borrows `session`, and is never handed out.
+    semaphore: Semaphore<'static>,
+    session: Arc<Session>,
+}
+
+/// Units that are held; they are given back when the guard is dropped. See [`SemaphoreGuard`].
+#[derive(Debug)]
+#[must_use = "the units are given back at once when the guard is not kept"]
+pub struct OwnedSemaphoreGuard {
+    // Borrows the session, and is never handed out; dropped before it.
+    guard: SemaphoreGuard<'static>,
+    _session: Arc<Session>,
+}
+
+impl Session {
+    /// As [`Session::semaphore`], for a semaphore whose guards own their part in the session.
+    ///
+    /// # Errors
+    /// As [`Session::semaphore`].
+    pub fn semaphore_owned(self: &Arc<Self>, name: &str, units: u32) -> Result<OwnedSemaphore> {
+        let semaphore = self.semaphore(name, units)?;
+        // SAFETY: what it borrows is the session's region, which lies in a box of its own and is unmapped when the
+        // session is dropped; that happens after the last `Arc`, of which the new value keeps one. Fields are private,
+        // and no method hands out anything that still borrows for `'static`.
+        let semaphore = unsafe { std::mem::transmute::<Semaphore<'_>, Semaphore<'static>>(semaphore) };
+        Ok(OwnedSemaphore { semaphore, session: Arc::clone(self) })
+    }
+}
+
+impl OwnedSemaphore {
+    fn own(&self, guard: SemaphoreGuard<'static>) -> OwnedSemaphoreGuard {
+        OwnedSemaphoreGuard { guard, _session: Arc::clone(&self.session) }
+    }
+
+    #[cfg(feature = "async")]
+    pub(super) fn inner(&self) -> &Semaphore<'static> {
+        &self.semaphore
+    }
+
+    pub(super) fn owned(&self, result: LockResult<SemaphoreGuard<'static>>) -> LockResult<OwnedSemaphoreGuard> {
+        result.map(|guard| self.own(guard)).map_err(|error| error.map(|guard| self.own(guard)))
+    }
+
+    /// See [`Semaphore::lock`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn lock(&self) -> LockResult<OwnedSemaphoreGuard> {
+        self.owned(self.semaphore.lock())
+    }
+
+    /// See [`Semaphore::acquire`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn acquire(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
+        self.owned(self.semaphore.acquire(units))
+    }
+
+    /// See [`Semaphore::try_lock`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_lock(&self) -> TryLockResult<OwnedSemaphoreGuard> {
+        match self.semaphore.try_lock() {
+            Ok(guard) => Ok(guard.map(|guard| self.own(guard))),
+            Err(error) => Err(error.map(|guard| self.own(guard))),
+        }
+    }
+
+    /// See [`Semaphore::lock_timeout`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn lock_timeout(&self, timeout: Duration) -> LockResult<OwnedSemaphoreGuard> {
+        self.owned(self.semaphore.lock_timeout(timeout))
+    }
+
+    /// See [`Semaphore::acquire_timeout`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn acquire_timeout(&self, units: u32, timeout: Duration) -> LockResult<OwnedSemaphoreGuard> {
+        self.owned(self.semaphore.acquire_timeout(units, timeout))
+    }
+
+    /// The same semaphore, borrowed.
+    #[must_use]
+    pub fn semaphore(&self) -> &Semaphore<'_> {
+        &self.semaphore
+    }
+
+    /// The session that it keeps joined.
+    #[must_use]
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+}
+
+impl OwnedSemaphoreGuard {
+    pub(crate) fn set_dirty(&mut self, dirty: bool) {
+        self.guard.set_dirty(dirty);
+    }
+
+    /// See [`SemaphoreGuard::fencing_token`].
+    #[must_use]
+    pub fn fencing_token(&self) -> u64 {
+        self.guard.fencing_token()
+    }
+
+    /// Units held.
+    #[must_use]
+    pub fn units(&self) -> u32 {
+        self.guard.units()
+    }
+
+    /// See [`SemaphoreGuard::keep`].
+    pub fn keep(self) {
+        self.guard.keep();
+    }
+}

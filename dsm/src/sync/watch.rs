@@ -1,0 +1,91 @@
+//! Waiting until a word of shared memory has a certain value.
+
+use crate::typed::{Atomic, Integer, Scalar, Shared};
+use crate::wait::{POLLS, deadline};
+use crate::{Error, Result};
+use dsm_core::sys::futex;
+use std::time::{Duration, Instant};
+
+/// One sleep; then the waiter looks whether it can still be woken.
+const NAP: Duration = Duration::from_millis(100);
+
+impl<T: Scalar> Shared<'_, T> {
+    /// Waits until `reached` says yes to the value, and returns that value.
+    ///
+    /// The thread sleeps meanwhile: it is woken when this host's arbiter has seen a store to the same 64 bytes, by
+    /// another host, or by another process or thread of this one. Of values that follow each other fast, some may be
+    /// missed: wait for what stays true (`>= 3`, not `== 3`), or for a value that nobody changes before you answer it.
+    /// What the storing thread stored before is here by then.
+    ///
+    /// ```
+    /// # fn main() -> dsm::Result<()> {
+    #[doc = include_str!("example.txt")]
+    /// let phase = session.open::<u32>("phase")?;
+    /// std::thread::scope(|scope| {
+    ///     let waiting = scope.spawn(|| phase.wait_until(|phase| phase >= 2));
+    ///     phase.set(2);
+    ///     assert_eq!(waiting.join().unwrap()?, 2);
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What the session's end causes.
+    pub fn wait_until(self, reached: impl FnMut(T) -> bool) -> Result<T> {
+        until(self, reached, None)
+    }
+
+    /// As [`wait_until`](Self::wait_until), but no longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], or what the session's end causes.
+    pub fn wait_until_timeout(self, reached: impl FnMut(T) -> bool, timeout: Duration) -> Result<T> {
+        until(self, reached, Some(timeout))
+    }
+}
+
+impl<T: Integer> Atomic<'_, T> {
+    /// Waits until `reached` says yes to the value, and returns that value; see [`Shared::wait_until`].
+    ///
+    /// # Errors
+    /// What the session's end causes.
+    pub fn wait_until(self, reached: impl FnMut(T) -> bool) -> Result<T> {
+        self.shared().wait_until(reached)
+    }
+
+    /// As [`wait_until`](Self::wait_until), but no longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], or what the session's end causes.
+    pub fn wait_until_timeout(self, reached: impl FnMut(T) -> bool, timeout: Duration) -> Result<T> {
+        self.shared().wait_until_timeout(reached, timeout)
+    }
+}
+
+fn until<T: Scalar>(field: Shared<'_, T>, mut reached: impl FnMut(T) -> bool, timeout: Option<Duration>) -> Result<T> {
+    let (region, offset) = (field.place().region(), field.place().offset());
+    let (watch, barrier) = (&region.log().control().watch, region.log().barrier());
+    let mut look = || Some(field.load()).filter(|value| reached(*value));
+    let deadline = timeout.and_then(deadline);
+    for _ in 0..POLLS {
+        if let Some(value) = look() {
+            return Ok(value);
+        }
+        futex::give_way();
+    }
+    loop {
+        let turn = watch.enter(offset, barrier);
+        if let Some(value) = look() {
+            return Ok(value);
+        }
+        if let Some(error) = region.lost() {
+            return Err(error);
+        }
+        let left = deadline.map_or(NAP, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Err(Error::TimedOut(timeout.unwrap_or_default()));
+        }
+        watch.sleep(turn, left.min(NAP));
+    }
+}

@@ -1,0 +1,182 @@
+//! Waiting until a word has a value: across hosts and processes, by every kind of store, without using the processor.
+
+mod common;
+
+use common::{Cluster, PATIENCE, eventually, join_by_environment, role};
+use dsm::prelude::*;
+use std::time::{Duration, Instant};
+
+const SHORT: Duration = Duration::from_millis(30);
+
+/// Processor time that this thread has used.
+fn used() -> Duration {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    Duration::new(time.tv_sec().unsigned_abs(), time.tv_nsec() as u32)
+}
+
+#[test]
+fn a_token_goes_round_threads_of_two_hosts() {
+    const ROUNDS: u64 = 150;
+    let cluster = Cluster::new();
+    let sessions = [cluster.join(0, "ring"), cluster.join(1, "ring")];
+    // Neighbours share lines, so that waiters are also woken for nothing.
+    let words: Vec<_> = (0..6).map(|rank| sessions[rank % 2].array::<u64>("words", 6).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for (rank, words) in words.iter().enumerate() {
+            scope.spawn(move || {
+                for round in 1..=ROUNDS {
+                    if rank > 0 || round > 1 {
+                        let due = if rank == 0 { round - 1 } else { round };
+                        words.at((rank + 5) % 6).wait_until_timeout(|seen| seen >= due, PATIENCE).unwrap();
+                    }
+                    words.set(rank, round);
+                }
+            });
+        }
+    });
+    assert_eq!(words[0].at(5).wait_until_timeout(|seen| seen >= ROUNDS, PATIENCE).unwrap(), ROUNDS);
+    drop(sessions);
+}
+
+/// Waits on `watched` for 1, 2, ... and has each one stored by one of `ways`, once this thread sleeps.
+fn each_wakes(watched: Shared<'_, u64>, ways: &[&(dyn Fn(u64) + Sync)]) {
+    for (way, value) in ways.iter().zip(1..) {
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| watched.wait_until_timeout(|seen| seen == value, PATIENCE));
+            // Long enough for it to sleep in most runs; either order must work.
+            std::thread::sleep(Duration::from_millis(5));
+            way(value);
+            assert_eq!(waiting.join().unwrap().unwrap(), value);
+        });
+    }
+}
+
+#[test]
+fn every_kind_of_store_wakes() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "kinds"), cluster.join(1, "kinds"));
+    let (here, there) = (a.array::<u64>("words", 2000).unwrap(), b.array::<u64>("words", 2000).unwrap());
+    for writer in [here, there] {
+        let word = writer.at(1000);
+        word.set(0);
+        here.at(1000).wait_until_timeout(|seen| seen == 0, PATIENCE).unwrap();
+        each_wakes(
+            here.at(1000),
+            &[
+                &|value| word.set(value),
+                &|value| assert_eq!(word.atomic().swap(value, SeqCst), value - 1),
+                &|value| assert_eq!(word.atomic().fetch_add(1, SeqCst), value - 1),
+                // SAFETY: within the array; traps, and is carried out.
+                &|value| unsafe { word.as_ptr().write_volatile(value) },
+                &|value| {
+                    let mut hole = writer.hole().unwrap();
+                    hole[1000] = value;
+                    hole.fill().unwrap();
+                },
+                &|value| writer.fill(value),
+            ],
+        );
+    }
+    drop((a, b));
+}
+
+#[test]
+fn an_atomic_under_the_lease_wakes_too() {
+    let cluster = Cluster::new();
+    let alone = cluster.join(0, "leased");
+    let word = alone.open::<u64>("word").unwrap();
+    each_wakes(
+        word,
+        &[&|value| word.set(value), &|value| assert_eq!(word.atomic().fetch_add(1, SeqCst), value - 1), &|value| {
+            assert_eq!(word.atomic().fetch_add(1, SeqCst), value - 1)
+        }],
+    );
+    assert_eq!(word.atomic().wait_until(|seen| seen == 3).unwrap(), 3);
+    drop(alone);
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_and_not_before() {
+    let cluster = Cluster::new();
+    let a = cluster.join(0, "deadline");
+    let word = a.open::<u32>("word").unwrap();
+    let start = Instant::now();
+    assert!(matches!(word.wait_until_timeout(|seen| seen > 0, SHORT), Err(Error::TimedOut(SHORT))));
+    assert!(start.elapsed() >= SHORT);
+    let error = word.atomic().wait_until_timeout(|seen| seen > 0, Duration::ZERO).unwrap_err();
+    assert!(matches!(error, Error::TimedOut(Duration::ZERO)));
+    word.set(7);
+    assert_eq!(word.wait_until_timeout(|seen| seen > 0, Duration::ZERO).unwrap(), 7);
+    assert_eq!(word.wait_until_timeout(|seen| seen > 0, Duration::MAX).unwrap(), 7);
+    drop(a);
+}
+
+#[test]
+fn a_waiter_uses_next_to_no_processor_time() {
+    const WAIT: Duration = Duration::from_secs(2);
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "idle"), cluster.join(1, "idle"));
+    let (word, other) = (a.open::<u64>("word").unwrap(), b.open::<u64>("word").unwrap());
+    let (start, before) = (Instant::now(), used());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(WAIT);
+            other.set(1);
+        });
+        word.wait_until_timeout(|seen| seen == 1, PATIENCE).unwrap();
+    });
+    let (elapsed, used) = (start.elapsed(), used() - before);
+    println!("waited {elapsed:?}, used {used:?}");
+    assert!(elapsed >= WAIT && used < WAIT / 20, "{used:?} of {elapsed:?}");
+    drop((a, b));
+}
+
+#[test]
+fn whoever_dies_waiting_harms_nobody_who_waits_beside_it() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "beside"), cluster.join(1, "beside"));
+    let (words, there) = (a.array::<u64>("words", 2).unwrap(), b.array::<u64>("words", 2).unwrap());
+    for round in 1..=10 {
+        let dying = cluster.spawn(0, "waiter", &[]);
+        eventually("the other process waits", || words.get(1) == round);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| words.at(0).wait_until_timeout(|seen| seen == round, PATIENCE));
+            dying.kill();
+            there.set(0, round);
+            waiting.join().unwrap().unwrap();
+        });
+    }
+    drop((a, b));
+}
+
+#[test]
+fn waiter() {
+    if !role("waiter") {
+        return;
+    }
+    let session = join_by_environment("beside");
+    let words = session.array::<u64>("words", 2).unwrap();
+    words.at(1).atomic().fetch_add(1, SeqCst);
+    words.at(0).wait_until(|_| false).unwrap();
+}
+
+#[test]
+fn a_wait_ends_when_nobody_can_wake_it_any_more() {
+    let cluster = Cluster::new();
+    for how in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGTERM] {
+        let a = cluster.join(0, "over");
+        let word = a.open::<u64>("word").unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| word.wait_until_timeout(|seen| seen == 1, PATIENCE));
+            std::thread::sleep(SHORT);
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(cluster.arbiter_pid(0)), how).unwrap();
+            let error = waiting.join().unwrap().unwrap_err();
+            assert!(matches!(error, Error::ArbiterGone { .. } | Error::SessionEnded { .. }), "{error}");
+        });
+        drop(a);
+        for left in std::fs::read_dir(cluster.dir(0)).into_iter().flatten() {
+            std::fs::remove_file(left.unwrap().path()).unwrap();
+        }
+        let _ = std::fs::remove_dir(cluster.dir(0));
+    }
+}
