@@ -304,7 +304,7 @@ impl<'s> Call<'_, 's> {
         self.places(self.rank).0.store_bytes(bytemuck::bytes_of(&self.said));
         if size > 1 {
             let state = &*team.state;
-            let barrier = Barrier::new(team.region, state.barrier, &state.name);
+            let barrier = Barrier::new(team.region, state.barrier, state.name.as_str());
             let passed = match team.timeout {
                 Some(timeout) => barrier.wait_timeout(timeout),
                 None => barrier.wait(),
