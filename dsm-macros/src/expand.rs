@@ -1,9 +1,9 @@
 //! What the attribute writes.
 
-use crate::field::FieldKind;
+use crate::field::{self, FieldKind};
 use crate::item::{self, Accessor, SharedStruct, field_name};
 use crate::options::{self, Options};
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Literal, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
@@ -92,17 +92,32 @@ impl Writer<'_> {
         quote!(::core::mem::offset_of!(#name, #field))
     }
 
+    /// Bounds by which an implementation depends on the fields whose types the compiler has to look up. They are written
+    /// with `for<'x>` because a bound without parameters would be an error where it does not hold, and here it is to
+    /// mean only that there is no such implementation.
+    fn bounds(&self, bound: &TokenStream) -> TokenStream {
+        let mut types: Vec<&Type> = Vec::new();
+        for ty in self.sound_fields().map(|field| field::innermost(&field.ty)) {
+            if field::is_looked_up(ty) && !types.contains(&ty) {
+                types.push(ty);
+            }
+        }
+        let bounds: Vec<_> = types.into_iter().map(|ty| quote!(for<'x> #ty: #bound)).collect();
+        if bounds.is_empty() { TokenStream::new() } else { quote!(where #(#bounds),*) }
+    }
+
     /// Implements `Clone` or `Copy`. Derived, they would complain one by one of a field that cannot be copied.
     fn copies(&self, missing: &str) -> TokenStream {
         let name = self.name();
+        let bounds = self.bounds(&quote!(::core::marker::Copy));
         match missing {
             "Copy" => quote! {
                 #[automatically_derived]
-                impl ::core::marker::Copy for #name {}
+                impl ::core::marker::Copy for #name #bounds {}
             },
             _ => quote! {
                 #[automatically_derived]
-                impl ::core::clone::Clone for #name {
+                impl ::core::clone::Clone for #name #bounds {
                     #[inline]
                     fn clone(&self) -> Self {
                         *self
@@ -116,6 +131,7 @@ impl Writer<'_> {
         let Self { private, .. } = self;
         let (name, fields_name) = (self.name(), self.fields_name());
         let text = name.unraw().to_string();
+        let (copied, plain) = (self.bounds(&quote!(::core::marker::Copy)), self.bounds(&quote!(#private::Plain)));
         let fields = self.sound_fields().map(|field| {
             let (text, offset, ty) = (field_name(field).unraw().to_string(), self.offset(field), &field.ty);
             let private_there = at(ty.span(), private);
@@ -128,8 +144,9 @@ impl Writer<'_> {
             unsafe impl #private::SharedType for #name {
                 const LAYOUT: &'static #private::Layout = &#private::structure::<Self>(#text, &[#(#fields),*]);
                 type Fields<'s> = #fields_name<'s>;
+                type ReadFields<'s> = #private::Unstructured<'s, Self>;
                 type Getter<'s> = #private::Shared<'s, Self>;
-                type Setter<'a> = &'a Self;
+                type ReadGetter<'s> = #private::ReadOnly<'s, Self>;
 
                 #[inline]
                 fn get_field(field: #private::Shared<'_, Self>) -> #private::Shared<'_, Self> {
@@ -137,10 +154,24 @@ impl Writer<'_> {
                 }
 
                 #[inline]
+                fn read_field(field: #private::ReadOnly<'_, Self>) -> #private::ReadOnly<'_, Self> {
+                    field
+                }
+            }
+
+            #[automatically_derived]
+            impl #private::Assign for #name #copied {
+                type Setter<'a> = &'a Self;
+
+                #[inline]
                 fn set_field(field: #private::Shared<'_, Self>, value: &Self) {
                     field.store(value);
                 }
             }
+
+            // Any bytes make one if they make each of its fields.
+            #[automatically_derived]
+            unsafe impl #private::Plain for #name #plain {}
         }
     }
 
@@ -151,8 +182,14 @@ impl Writer<'_> {
             "The accessors of the fields of a shared [`{name}`]: what its handle, `Shared<{name}>`, dereferences to."
         );
         let pairs = self.shared.fields.iter().zip(&self.shared.item.fields);
+        let mut sound = 0usize..;
         let accessors = pairs.flat_map(|(shared, field)| {
-            shared.accessors.iter().map(|(accessor, name)| self.accessor(*accessor, name, &shared.kind, field))
+            let index = if matches!(shared.kind, FieldKind::Refused) { 0 } else { sound.next().unwrap_or_default() };
+            let index = Literal::usize_unsuffixed(index);
+            let accessors = shared.accessors.iter();
+            accessors
+                .map(|(accessor, name)| self.accessor(*accessor, name, &shared.kind, field, &index))
+                .collect::<Vec<_>>()
         });
         quote! {
             #[doc = #doc]
@@ -167,7 +204,14 @@ impl Writer<'_> {
         }
     }
 
-    fn accessor(&self, accessor: Accessor, name: &Ident, kind: &FieldKind, field: &Field) -> TokenStream {
+    fn accessor(
+        &self,
+        accessor: Accessor,
+        name: &Ident,
+        kind: &FieldKind,
+        field: &Field,
+        index: &Literal,
+    ) -> TokenStream {
         let Self { private, .. } = self;
         let (vis, ty) = (&field.vis, &field.ty);
         let attributes = attributes(accessor, kind, field);
@@ -183,9 +227,10 @@ impl Writer<'_> {
         // Whatever names the field's type is at the place of that type, so that one that cannot be shared is one error.
         let span = ty.span();
         let private = &at(span, private);
-        let (this, offset) = (self.name(), self.offset(field));
+        let this = self.name();
         let shared = quote_spanned!(span=> <#ty as #private::SharedType>);
-        let handle = quote_spanned!(span=> #shared::field_of::<#this, { #offset }>(self.0));
+        let assign = quote_spanned!(span=> <#ty as #private::Assign>);
+        let handle = quote_spanned!(span=> #shared::field_of::<#this, #index>(self.0));
         let (argument, result, body) = match accessor {
             Accessor::Get => {
                 let result = match (kind, element(ty)) {
@@ -198,23 +243,27 @@ impl Writer<'_> {
             Accessor::Set => {
                 let argument = match kind {
                     FieldKind::Integer | FieldKind::Float => quote!(value: #ty),
-                    FieldKind::Array => quote!(value: &#ty),
-                    _ => quote_spanned!(span=> value: #shared::Setter<'_>),
+                    FieldKind::Array if !field::is_looked_up(ty) => quote!(value: &#ty),
+                    _ => quote_spanned!(span=> value: #assign::Setter<'_>),
                 };
-                (Some(argument), None, quote_spanned!(span=> #shared::set_field(#handle, value);))
+                (Some(argument), None, quote_spanned!(span=> #assign::set_field(#handle, value);))
             }
             Accessor::Handle => (None, Some(quote_spanned!(span=> #private::Shared<'s, #ty>)), handle),
             Accessor::Atomic => {
                 (None, Some(quote_spanned!(span=> #private::Atomic<'s, #ty>)), quote_spanned!(span=> #handle.atomic()))
             }
         };
+        let bounds = (accessor == Accessor::Set && field::is_looked_up(ty)).then(|| {
+            let bound = quote_spanned!(span=> #private::Assign);
+            quote!(where for<'x> #ty: #bound)
+        });
         let must_use = result.is_some().then(|| quote!(#[must_use]));
         let result = result.map(|result| quote!(-> #result));
         quote! {
             #attributes
             #[inline]
             #must_use
-            #vis fn #name(self, #argument) #result { #body }
+            #vis fn #name(self, #argument) #result #bounds { #body }
         }
     }
 
@@ -311,7 +360,10 @@ mod tests {
                 }
             ),
         );
-        assert_eq!(names(&file), ["Board", "impl", "impl", "BoardFields", "impl", "unsafe impl", "check", "check"]);
+        assert_eq!(
+            names(&file),
+            ["Board", "impl", "impl", "BoardFields", "impl", "unsafe impl", "impl", "unsafe impl", "check", "check"]
+        );
         assert_eq!(accessors(&file), ["turn", "set_turn", "turn_ref", "turn_atomic", "pos", "set_pos", "pos_ref"]);
     }
 
@@ -328,7 +380,18 @@ mod tests {
         );
         assert_eq!(
             names(&file),
-            ["Board", "impl", "impl", "BoardFields", "impl", "unsafe impl", "compile_error", "compile_error"]
+            [
+                "Board",
+                "impl",
+                "impl",
+                "BoardFields",
+                "impl",
+                "unsafe impl",
+                "impl",
+                "unsafe impl",
+                "compile_error",
+                "compile_error"
+            ]
         );
         assert_eq!(accessors(&file), ["len", "set_len", "turn", "set_turn", "turn_ref", "turn_atomic"]);
     }

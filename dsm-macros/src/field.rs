@@ -48,6 +48,21 @@ pub(crate) fn classify(ty: &Type) -> Result<FieldKind, (&Type, Refusal)> {
     }
 }
 
+/// The innermost type of arrays of arrays; any other type is its own.
+pub(crate) fn innermost(ty: &Type) -> &Type {
+    match ty {
+        Type::Paren(inner) => innermost(&inner.elem),
+        Type::Group(inner) => innermost(&inner.elem),
+        Type::Array(array) => innermost(&array.elem),
+        _ => ty,
+    }
+}
+
+/// Whether what can be done with values of type `ty` depends on a name that the compiler has to look up.
+pub(crate) fn is_looked_up(ty: &Type) -> bool {
+    scalar(innermost(ty)).is_none()
+}
+
 /// Size and alignment of a scalar, or an array of scalars with literal lengths; unknown of anything else.
 pub(crate) fn extent(ty: &Type) -> Option<Extent> {
     match ty {

@@ -71,6 +71,9 @@ pub enum Error {
         /// First offset after.
         end: u64,
     },
+    /// Another process has stored bytes that make no value of the type.
+    #[error(transparent)]
+    InvalidValue(#[from] crate::typed::InvalidValue),
     /// The system refused.
     #[error("{what}: {source}")]
     System {

@@ -135,6 +135,11 @@ impl<'s, T: SharedType> Hole<'s, T> {
             region.read(at, twin);
             work.copy_from_slice(twin);
         }
+        if const { !T::LAYOUT.plain } {
+            // Both, so that what the check changes is not taken for a change by the program.
+            T::LAYOUT.check(twin.bytes_mut(bytes))?;
+            T::LAYOUT.check(work.bytes_mut(bytes))?;
+        }
         Ok(Self { place, len, work, twin, covered, open: true, _elements: PhantomData })
     }
 
@@ -213,7 +218,8 @@ impl<T: SharedType> Deref for Hole<'_, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: page-aligned private memory of `len` elements; any bytes make a `T` (contract of `SharedType`).
+        // SAFETY: page-aligned private memory of `len` elements; bytes that were checked, if need be, make a `T`
+        // (contract of `SharedType`).
         unsafe { std::slice::from_raw_parts(self.work.base().cast(), self.len) }
     }
 }
@@ -259,7 +265,8 @@ impl<'s, T: SharedType> Shared<'s, T> {
     /// [`ValueHole::fill`] or when the hole is dropped.
     ///
     /// # Errors
-    /// [`Error::HolesOverlap`] when another hole of this process covers some of it; when the session has ended.
+    /// [`Error::HolesOverlap`] when another hole of this process covers some of it; [`Error::InvalidValue`] when another process has
+    /// stored bytes that make no value; when the session has ended.
     pub fn hole(self) -> Result<ValueHole<'s, T>> {
         Hole::open(self.place(), 1).map(ValueHole)
     }
@@ -270,7 +277,8 @@ impl<'s, T: SharedType> Slice<'s, T> {
     /// hole is dropped. For some of them: `slice.range(a..b).hole()`.
     ///
     /// # Errors
-    /// [`Error::HolesOverlap`] when another hole of this process covers some of it; when the session has ended.
+    /// [`Error::HolesOverlap`] when another hole of this process covers some of it; [`Error::InvalidValue`] when another process has
+    /// stored bytes that make no value; when the session has ended.
     pub fn hole(self) -> Result<Hole<'s, T>> {
         Hole::open(self.place(), self.len())
     }

@@ -112,4 +112,7 @@ pub use sync::{
 };
 #[doc(hidden)]
 pub use typed::private as __private;
-pub use typed::{Atomic, Integer, Layout, Scalar, Shared, SharedType, Slice};
+pub use typed::{
+    Atomic, Integer, InvalidValue, Layout, List, Pointer, ReadOnly, ReadOnlySlice, Scalar, Shared, SharedType, Slice,
+    Text, Versioned,
+};

@@ -6,7 +6,7 @@ use crate::join::Builder;
 use crate::place::Place;
 use crate::region::Region;
 use crate::semaphore::Semaphore;
-use crate::typed::{Layout, Shared, SharedType, Slice};
+use crate::typed::{Layout, ReadOnly, Shared, SharedType, Slice};
 use crate::{Error, Result, raw_hole::RawHole, sync, trap, wait};
 use dsm_core::segment::{OpenMode, OpenSegment, TypeDesc, check_name};
 use dsm_core::wire::control::{Ask, Listing, SessionStatus, SyncKind, Told};
@@ -104,6 +104,15 @@ impl Session {
     /// differs. [`Error::BadName`], [`Error::TooLarge`], [`Error::NoMemory`], and what the session's end causes.
     pub fn open<T: SharedType>(&self, name: &str) -> Result<Shared<'_, T>> {
         self.value(name, OpenMode::OpenOrCreate)
+    }
+
+    /// Opens the value `name`, as [`Session::open`] does, to be read only: what stores is not among the methods of its
+    /// handle.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_read_only<T: SharedType>(&self, name: &str) -> Result<ReadOnly<'_, T>> {
+        self.open(name).map(Shared::read_only)
     }
 
     /// Creates the value `name` as zeros.

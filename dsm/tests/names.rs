@@ -101,6 +101,17 @@ fn a_removed_name_is_free_and_who_has_it_keeps_it() {
 }
 
 #[test]
+fn a_read_only_handle_follows_what_others_store() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "read"), cluster.join(1, "read"));
+    let reader = b.open_read_only::<[u32; 4]>("table").unwrap();
+    assert_eq!(reader.load(), [0; 4]);
+    a.attach::<[u32; 4]>("table").unwrap().set(2, 9);
+    eventually("the store is seen", || reader.load() == [0, 0, 9, 0]);
+    assert!(matches!(b.open_read_only::<u8>("table"), Err(Error::TypeDiffers(_))));
+}
+
+#[test]
 fn a_listing_names_everything_and_counts_who_has_it() {
     let cluster = Cluster::new();
     let (a, b) = (cluster.join(0, "list"), cluster.join(1, "list"));

@@ -318,10 +318,11 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     fn prefetch(&self, tail: u64) {
         #[cfg(not(any(loom, miri)))]
         {
-            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            let ahead = std::ptr::from_ref(self.word(tail + AHEAD)).cast::<i8>();
-            // SAFETY: a prefetch touches nothing; the processor may ignore it.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(ahead) };
+            let ahead = std::ptr::from_ref(self.word(tail + AHEAD));
+            // By hand: `_mm_prefetch` asks for a copy to write only where the build names the processor's feature, and
+            // for one to read else, so that the store would wait for the line after all.
+            // SAFETY: a prefetch touches nothing; a processor that does not know it does nothing.
+            unsafe { std::arch::asm!("prefetchw [{}]", in(reg) ahead, options(nostack, preserves_flags, readonly)) };
         }
         #[cfg(any(loom, miri))]
         let _ = tail;

@@ -35,7 +35,7 @@ pub use team::Team;
 pub(crate) use team::Teams;
 
 use crate::Result;
-use crate::typed::{SharedType, bytes_of, bytes_of_mut, zeroed};
+use crate::typed::{Plain, bytes_of, overwrite, zeroed};
 #[cfg(doc)]
 use crate::{Builder, Error, Session};
 use team::{Call, What};
@@ -57,7 +57,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn broadcast<T: SharedType>(&self, root: usize, value: T) -> Result<T> {
+    pub fn broadcast<T: Plain>(&self, root: usize, value: T) -> Result<T> {
         let mut values = [value];
         self.broadcast_slice(root, &mut values)?;
         let [value] = values;
@@ -71,19 +71,25 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn broadcast_slice<T: SharedType>(&self, root: usize, values: &mut [T]) -> Result<()> {
+    pub fn broadcast_slice<T: Plain>(&self, root: usize, values: &mut [T]) -> Result<()> {
         self.call::<T>(What::Broadcast, 0, root, values.len(), |call| {
-            let bytes = bytes_of_mut(values);
-            for piece in call.pieces(bytes.len()) {
-                if call.rank == root {
-                    call.put(root, &bytes[piece.clone()]);
-                }
-                call.round()?;
-                if call.rank != root {
-                    call.get(root, &mut bytes[piece]);
-                }
+            let len = size_of_val(values);
+            if call.rank == root {
+                let bytes = bytes_of(values);
+                return call.pieces(len).try_for_each(|piece| {
+                    call.put(root, &bytes[piece]);
+                    call.round()
+                });
             }
-            Ok(())
+            let mut result = Ok(());
+            overwrite(values, |bytes| {
+                result = call.pieces(len).try_for_each(|piece| {
+                    call.round()?;
+                    call.get(root, &mut bytes[piece]);
+                    Ok(())
+                });
+            });
+            result
         })
     }
 
@@ -94,7 +100,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn reduce<T: SharedType>(&self, root: usize, value: T, operation: impl Operation<T>) -> Result<Option<T>> {
+    pub fn reduce<T: Plain>(&self, root: usize, value: T, operation: impl Operation<T>) -> Result<Option<T>> {
         Ok(self.reduce_slice(root, &[value], operation)?.and_then(|mut values| values.pop()))
     }
 
@@ -105,7 +111,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn reduce_slice<T: SharedType>(
+    pub fn reduce_slice<T: Plain>(
         &self,
         root: usize,
         values: &[T],
@@ -122,7 +128,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As [`Team::barrier`].
-    pub fn all_reduce<T: SharedType>(&self, value: T, operation: impl Operation<T>) -> Result<T> {
+    pub fn all_reduce<T: Plain>(&self, value: T, operation: impl Operation<T>) -> Result<T> {
         let mut values = [value];
         self.all_reduce_slice(&mut values, operation)?;
         let [value] = values;
@@ -133,7 +139,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As [`Team::barrier`]; the lengths must be the same. Some of the values may be replaced when it fails.
-    pub fn all_reduce_slice<T: SharedType>(&self, values: &mut [T], operation: impl Operation<T>) -> Result<()> {
+    pub fn all_reduce_slice<T: Plain>(&self, values: &mut [T], operation: impl Operation<T>) -> Result<()> {
         self.call::<T>(What::AllReduce, operation.code(), 0, values.len(), |call| {
             combine(call, values, &operation, true)
         })
@@ -146,7 +152,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn gather<T: SharedType>(&self, root: usize, value: T) -> Result<Option<Vec<T>>> {
+    pub fn gather<T: Plain>(&self, root: usize, value: T) -> Result<Option<Vec<T>>> {
         self.gather_slice(root, &[value])
     }
 
@@ -157,7 +163,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn gather_slice<T: SharedType>(&self, root: usize, values: &[T]) -> Result<Option<Vec<T>>> {
+    pub fn gather_slice<T: Plain>(&self, root: usize, values: &[T]) -> Result<Option<Vec<T>>> {
         let wanted = self.rank() == root;
         let mut all = vec![zeroed::<T>(); if wanted { values.len() * self.size() } else { 0 }];
         self.call::<T>(What::Gather, 0, root, values.len(), |call| collect(call, values, &mut all))?;
@@ -168,7 +174,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As [`Team::barrier`].
-    pub fn all_gather<T: SharedType>(&self, value: T) -> Result<Vec<T>> {
+    pub fn all_gather<T: Plain>(&self, value: T) -> Result<Vec<T>> {
         self.all_gather_slice(&[value])
     }
 
@@ -176,7 +182,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As [`Team::barrier`]; the lengths must be the same.
-    pub fn all_gather_slice<T: SharedType>(&self, values: &[T]) -> Result<Vec<T>> {
+    pub fn all_gather_slice<T: Plain>(&self, values: &[T]) -> Result<Vec<T>> {
         let mut all = vec![zeroed::<T>(); values.len() * self.size()];
         self.call::<T>(What::AllGather, 0, 0, values.len(), |call| collect(call, values, &mut all))?;
         Ok(all)
@@ -190,7 +196,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`, or, in rank `root`, when the number of values is not the number of ranks.
-    pub fn scatter<T: SharedType>(&self, root: usize, values: &[T]) -> Result<T> {
+    pub fn scatter<T: Plain>(&self, root: usize, values: &[T]) -> Result<T> {
         let mut mine = [zeroed::<T>()];
         self.scatter_slice(root, values, &mut mine)?;
         let [mine] = mine;
@@ -205,7 +211,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`, or, in rank `root`, when `values` is not as long as all shares.
-    pub fn scatter_slice<T: SharedType>(&self, root: usize, values: &[T], mine: &mut [T]) -> Result<()> {
+    pub fn scatter_slice<T: Plain>(&self, root: usize, values: &[T], mine: &mut [T]) -> Result<()> {
         let each = mine.len();
         assert!(
             self.rank() != root || values.len() == each * self.size(),
@@ -215,25 +221,28 @@ impl Team<'_> {
             values.len()
         );
         self.call::<T>(What::Scatter, 0, root, each, |call| {
-            let (all, mine) = (bytes_of(values), bytes_of_mut(mine));
-            let share = mine.len();
-            for piece in call.pieces(share) {
-                if call.rank == root {
-                    // Nobody else writes during a scatter, so each rank's place is there for what it is to get.
-                    for rank in 0..call.size {
-                        call.put(rank, &all[rank * share..][piece.clone()]);
+            let (all, share) = (bytes_of(values), size_of_val(mine));
+            let mut result = Ok(());
+            overwrite(mine, |mine| {
+                result = call.pieces(share).try_for_each(|piece| {
+                    if call.rank == root {
+                        // Nobody else writes during a scatter, so each rank's place is there for what it is to get.
+                        for rank in 0..call.size {
+                            call.put(rank, &all[rank * share..][piece.clone()]);
+                        }
                     }
-                }
-                call.round()?;
-                call.get(call.rank, &mut mine[piece]);
-            }
-            Ok(())
+                    call.round()?;
+                    call.get(call.rank, &mut mine[piece]);
+                    Ok(())
+                });
+            });
+            result
         })
     }
 }
 
 /// Combines all ranks' `values` by rank, into `values` where that is `wanted`.
-fn combine<T: SharedType>(
+fn combine<T: Plain>(
     call: &mut Call<'_, '_>,
     values: &mut [T],
     operation: &impl Operation<T>,
@@ -246,39 +255,32 @@ fn combine<T: SharedType>(
         return call.round();
     }
     for group in values.chunks_mut(group) {
-        let len = size_of_val(group);
-        for piece in call.pieces(len) {
-            call.put(call.rank, &bytes_of(group)[piece.clone()]);
-            call.round()?;
-            if wanted {
-                let others = bytes_of_mut(&mut others);
-                for rank in 0..call.size {
-                    call.get(rank, &mut others[rank * len..][piece.clone()]);
-                }
-            }
-        }
+        collect(call, group, &mut others)?;
         if wanted {
             let count = group.len();
             for (at, value) in group.iter_mut().enumerate() {
-                let first = others[at];
-                *value = (1..call.size).fold(first, |sum, rank| operation.combine(sum, others[rank * count + at]));
+                let others = |rank: usize| others[rank * count + at];
+                *value = (1..call.size).fold(others(0), |sum, rank| operation.combine(sum, others(rank)));
             }
         }
     }
     Ok(())
 }
 
-/// Collects all ranks' `values` in `all`, unless that is empty.
-fn collect<T: SharedType>(call: &mut Call<'_, '_>, values: &[T], all: &mut [T]) -> Result<()> {
-    let (values, all) = (bytes_of(values), bytes_of_mut(all));
-    for piece in call.pieces(values.len()) {
-        call.put(call.rank, &values[piece.clone()]);
-        call.round()?;
-        if !all.is_empty() {
-            for rank in 0..call.size {
-                call.get(rank, &mut all[rank * values.len()..][piece.clone()]);
+/// Collects all ranks' `values`, one rank's behind the other's, in `all`, unless that is empty.
+fn collect<T: Plain>(call: &mut Call<'_, '_>, values: &[T], all: &mut [T]) -> Result<()> {
+    let (values, mut result) = (bytes_of(values), Ok(()));
+    overwrite(all, |all| {
+        result = call.pieces(values.len()).try_for_each(|piece| {
+            call.put(call.rank, &values[piece.clone()]);
+            call.round()?;
+            if !all.is_empty() {
+                for rank in 0..call.size {
+                    call.get(rank, &mut all[rank * values.len()..][piece.clone()]);
+                }
             }
-        }
-    }
-    Ok(())
+            Ok(())
+        });
+    });
+    result
 }

@@ -34,121 +34,106 @@
 //! # }
 //! ```
 //!
-//! A whole struct can still be copied in and out, and changed in a hole. Its sync objects do not notice: what a
-//! [`Mutex`] protects is then read, or overwritten, without its lock.
+//! A struct with such fields is not copied as a whole, only its other fields are. In a hole over it, its sync objects are
+//! there, but what they protect cannot be reached. Through a read-only handle, semaphores and barriers can be used, and
+//! locks cannot.
 
 use super::{Object, open_at};
-use crate::__private::{Field, Layout, Text, structure};
+use crate::__private::{Argument, Field, Layout, structure};
 use crate::place::Place;
-use crate::typed::{Shared, SharedType, Unstructured};
+use crate::typed::{ReadOnly, Shared, SharedType, Unstructured};
 use crate::{Result, sync};
 use dsm_core::wire::control::SyncKind;
 
 /// A value that can be reached only while its lock is held; the accessor gives a [`dsm::Mutex`](crate::Mutex).
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[repr(transparent)]
 pub struct Mutex<T>(T);
 
 /// A value that many can read at the same time, or one change; the accessor gives a [`dsm::RwLock`](crate::RwLock).
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[repr(transparent)]
 pub struct RwLock<T>(T);
 
 /// A semaphore of `UNITS` units at first; the accessor gives a [`dsm::Semaphore`](crate::Semaphore), or why it cannot
 /// be had (the session has ended).
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[repr(transparent)]
 pub struct Semaphore<const UNITS: u32>(u32);
 
 /// A barrier for `PARTIES` parties; the accessor gives a [`dsm::Barrier`](crate::Barrier), or why it cannot be had (the
 /// session has ended). A process becomes a party of it when it first calls the accessor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[repr(transparent)]
 pub struct Barrier<const PARTIES: u32>(u32);
 
-/// What the setter of a sync object takes: there is nothing to be set.
-#[derive(Clone, Copy, Debug)]
-pub enum Nothing {}
-
-impl<T: SharedType> Mutex<T> {
-    const FIELDS: &'static [Field] = &[Field::new("value", 0, T::LAYOUT)];
-}
-
-// SAFETY: a transparent wrapper of a `T`, for which all this holds; `sync::Mutex` is a transparent wrapper of the
-// handle.
-unsafe impl<T: SharedType> SharedType for Mutex<T> {
-    const LAYOUT: &'static Layout = &structure::<Self>("Mutex", Self::FIELDS);
-    type Fields<'s> = sync::Mutex<'s, T>;
-    type Getter<'s> = sync::Mutex<'s, T>;
-    type Setter<'a> = Nothing;
-
-    fn get_field(field: Shared<'_, Self>) -> sync::Mutex<'_, T> {
-        sync::Mutex::new(field)
-    }
-
-    fn set_field(_: Shared<'_, Self>, nothing: Nothing) {
-        match nothing {}
-    }
-}
-
-impl<T: SharedType> RwLock<T> {
-    const FIELDS: &'static [Field] = &[Field::new("value", 0, T::LAYOUT)];
-}
-
-// SAFETY: as for `Mutex`.
-unsafe impl<T: SharedType> SharedType for RwLock<T> {
-    const LAYOUT: &'static Layout = &structure::<Self>("RwLock", Self::FIELDS);
-    type Fields<'s> = sync::RwLock<'s, T>;
-    type Getter<'s> = sync::RwLock<'s, T>;
-    type Setter<'a> = Nothing;
-
-    fn get_field(field: Shared<'_, Self>) -> sync::RwLock<'_, T> {
-        sync::RwLock::new(field)
-    }
-
-    fn set_field(_: Shared<'_, Self>, nothing: Nothing) {
-        match nothing {}
-    }
-}
-
-/// Implements what a field with a number in its type has in common.
-macro_rules! counted {
-    ($type:ident, $name:literal, $number:ident, $limit:expr, $handle:ty, $open:expr) => {
-        impl<const $number: u32> $type<$number> {
-            const NAME: &'static Text = {
-                assert!($number <= $limit, concat!("too many for a ", $name));
-                &Text::new().text(concat!($name, "<")).number($number as usize).text(">")
-            };
-            const FIELDS: &'static [Field] = &[Field::new("reserved", 0, u32::LAYOUT)];
+/// Implements what the two locks have in common.
+macro_rules! lock {
+    ($lock:ident, $name:literal) => {
+        impl<T: SharedType> $lock<T> {
+            const FIELDS: &'static [Field] = &[Field::new("value", 0, T::LAYOUT)];
+            const ARGUMENTS: &'static [Argument] = &[Argument::Type(T::LAYOUT)];
         }
 
-        // SAFETY: a transparent wrapper of a `u32`, for which all this holds; `Unstructured` is a transparent wrapper of the
-        // handle.
-        unsafe impl<const $number: u32> SharedType for $type<$number> {
-            const LAYOUT: &'static Layout = &structure::<Self>(Self::NAME.as_str(), Self::FIELDS);
-            type Fields<'s> = Unstructured<'s, Self>;
-            type Getter<'s> = Result<$handle>;
-            type Setter<'a> = Nothing;
+        // SAFETY: a transparent wrapper of a `T`, for which all this holds; it is not `Copy`. `sync`'s type is a
+        // transparent wrapper of the handle, and so is `Unstructured`.
+        unsafe impl<T: SharedType> SharedType for $lock<T> {
+            const LAYOUT: &'static Layout = &structure::<Self>($name, Self::FIELDS).with_arguments(Self::ARGUMENTS);
+            type Fields<'s> = sync::$lock<'s, T>;
+            type ReadFields<'s> = Unstructured<'s, Self>;
+            type Getter<'s> = sync::$lock<'s, T>;
+            type ReadGetter<'s> = ReadOnly<'s, Self>;
 
-            fn get_field(field: Shared<'_, Self>) -> Self::Getter<'_> {
-                let open: fn(Place<'_>) -> Self::Getter<'_> = $open;
-                open(field.place())
+            fn get_field(field: Shared<'_, Self>) -> sync::$lock<'_, T> {
+                sync::$lock::new(field)
             }
 
-            fn set_field(_: Shared<'_, Self>, nothing: Nothing) {
-                match nothing {}
+            fn read_field(field: ReadOnly<'_, Self>) -> ReadOnly<'_, Self> {
+                field
             }
         }
     };
 }
 
-counted!(Semaphore, "Semaphore", UNITS, dsm_core::limits::SEMAPHORE_VALUE, crate::Semaphore<'s>, |place| {
-    let (region, offset) = (place.region(), place.offset());
-    let (id, name) = open_at(region, Object::Semaphore, offset, SyncKind::Semaphore(UNITS))?;
-    Ok(crate::Semaphore::new(region, id, name))
-});
-counted!(Barrier, "Barrier", PARTIES, dsm_core::limits::PARTIES, crate::Barrier<'s>, |place| {
-    let (region, offset) = (place.region(), place.offset());
-    let (id, name) = open_at(region, Object::Barrier, offset, SyncKind::Barrier(PARTIES))?;
-    Ok(crate::Barrier::new(region, id, name))
-});
+lock!(Mutex, "Mutex");
+lock!(RwLock, "RwLock");
+
+/// Implements what the two others have in common, with a number in their type.
+macro_rules! counted {
+    ($object:ident, $name:literal, $number:ident, $limit:expr) => {
+        impl<const $number: u32> $object<$number> {
+            const FIELDS: &'static [Field] = &[Field::new("reserved", 0, u32::LAYOUT)];
+            const ARGUMENTS: &'static [Argument] = {
+                assert!($number <= $limit, concat!("the number is too large for a ", $name));
+                &[Argument::Const($number as i128)]
+            };
+
+            fn open(place: Place<'_>) -> Result<crate::$object<'_>> {
+                let (region, offset) = (place.region(), place.offset());
+                let (id, name) = open_at(region, Object::$object, offset, SyncKind::$object($number))?;
+                Ok(crate::$object::new(region, id, name))
+            }
+        }
+
+        // SAFETY: a transparent wrapper of a `u32`, for which all this holds; it is not `Copy`. `Unstructured` is a
+        // transparent wrapper of the handle.
+        unsafe impl<const $number: u32> SharedType for $object<$number> {
+            const LAYOUT: &'static Layout = &structure::<Self>($name, Self::FIELDS).with_arguments(Self::ARGUMENTS);
+            type Fields<'s> = Unstructured<'s, Self>;
+            type ReadFields<'s> = Unstructured<'s, Self>;
+            type Getter<'s> = Result<crate::$object<'s>>;
+            type ReadGetter<'s> = Result<crate::$object<'s>>;
+
+            fn get_field(field: Shared<'_, Self>) -> Result<crate::$object<'_>> {
+                Self::open(field.place())
+            }
+
+            fn read_field(field: ReadOnly<'_, Self>) -> Result<crate::$object<'_>> {
+                Self::open(field.shared().place())
+            }
+        }
+    };
+}
+
+counted!(Semaphore, "Semaphore", UNITS, dsm_core::limits::SEMAPHORE_VALUE);
+counted!(Barrier, "Barrier", PARTIES, dsm_core::limits::PARTIES);

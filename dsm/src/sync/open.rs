@@ -2,7 +2,6 @@
 
 use crate::region::Region;
 use crate::{Error, Result};
-use dsm_core::segment::SegmentInfo;
 use dsm_core::wire::control::{Ask, OpenSync, SyncKind, Told};
 use std::sync::{Arc, PoisonError};
 
@@ -14,6 +13,7 @@ pub(crate) enum Object {
     Barrier,
     Mutex,
     RwLock,
+    Versioned,
 }
 
 impl Object {
@@ -23,6 +23,7 @@ impl Object {
             Self::Barrier => "barrier",
             Self::Mutex => "mutex",
             Self::RwLock => "rwlock",
+            Self::Versioned => "versioned",
         }
     }
 }
@@ -48,8 +49,9 @@ pub(crate) fn open_at(region: &Region, object: Object, offset: u64, kind: SyncKi
     }
     let (name, label) = {
         let segments = region.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds = |info: &SegmentInfo| (info.offset..info.offset.saturating_add(info.len)).contains(&offset);
-        let Some(info) = segments.iter().map(|segment| &segment.info).find(|info| holds(info)) else {
+        // Segments do not overlap, and may have grown since they were attached.
+        let before = segments.iter().map(|segment| &segment.info).filter(|info| info.offset <= offset);
+        let Some(info) = before.max_by_key(|info| info.offset) else {
             return Err(Error::NotFound(format!("there is no segment at offset {offset:#x} of the session")));
         };
         let within = offset - info.offset;

@@ -3,7 +3,7 @@
 use super::{LockError, LockResult, Object, TryLockResult, field, open_at};
 use crate::region::Region;
 use crate::semaphore::{SemaphoreGuard, take};
-use crate::typed::{Shared, SharedType};
+use crate::typed::{Plain, ReadOnly, Shared, SharedType};
 use crate::{Error, Result, Session, ValueHole};
 use dsm_core::limits::SEMAPHORE_VALUE;
 use dsm_core::record::TRY;
@@ -37,7 +37,7 @@ pub struct RwLock<'s, T>(Shared<'s, field::RwLock<T>>);
 #[must_use = "unlocked at once when the guard is not kept"]
 pub struct RwLockReadGuard<'s, T: SharedType> {
     _held: SemaphoreGuard<'s>,
-    value: Shared<'s, T>,
+    shared: Shared<'s, T>,
 }
 
 /// The right to change what is under an [`RwLock`]; it ends when the guard is dropped.
@@ -139,7 +139,7 @@ impl<'s, T: SharedType> RwLock<'s, T> {
 
     pub(super) fn read_guard(self, held: SemaphoreGuard<'s>, name: &str) -> LockResult<RwLockReadGuard<'s, T>> {
         let dirty = held.dirty();
-        let guard = RwLockReadGuard { _held: held, value: T::field_of::<field::RwLock<T>, 0>(self.0) };
+        let guard = RwLockReadGuard { _held: held, shared: T::field_of::<field::RwLock<T>, 0>(self.0) };
         if dirty { Err(LockError::OwnerDied(guard, name.to_owned())) } else { Ok(guard) }
     }
 
@@ -153,8 +153,18 @@ impl<'s, T: SharedType> RwLock<'s, T> {
 impl<T: SharedType> RwLockReadGuard<'_, T> {
     /// Copies the value out. Nobody changes it meanwhile, so it is whole.
     #[must_use]
-    pub fn load(&self) -> T {
-        self.value.load()
+    pub fn load(&self) -> T
+    where
+        T: Plain,
+    {
+        self.shared.load()
+    }
+
+    /// The handle of the value, to be read only. It is good for as long as the guard is borrowed, and so cannot outlive
+    /// the lock.
+    #[must_use]
+    pub fn value(&self) -> ReadOnly<'_, T> {
+        self.shared.read_only()
     }
 }
 
@@ -206,7 +216,7 @@ impl<T: SharedType> fmt::Debug for RwLock<'_, T> {
 /// Shows the type and the address, not the value.
 impl<T: SharedType> fmt::Debug for RwLockReadGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RwLockReadGuard<{}>({:p})", T::LAYOUT, self.value.as_ptr())
+        write!(f, "RwLockReadGuard<{}>({:p})", T::LAYOUT, self.shared.as_ptr())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Arrays in shared memory. What can be done with their elements is the job of [`Slice`].
 
 use super::layout::Layout;
-use super::shared::{Shared, SharedType, Unstructured};
+use super::read_only::{ReadOnly, ReadOnlySlice};
+use super::shared::{Assign, Plain, Shared, SharedType, Unstructured};
 use super::slice::{IntoIter, Slice};
 
 // SAFETY: elements of an array follow each other without a gap, so what holds for `T` holds for them together.
@@ -9,13 +10,26 @@ use super::slice::{IntoIter, Slice};
 unsafe impl<T: SharedType, const N: usize> SharedType for [T; N] {
     const LAYOUT: &'static Layout = &Layout::array(T::LAYOUT, N);
     type Fields<'s> = Unstructured<'s, Self>;
+    type ReadFields<'s> = Unstructured<'s, Self>;
     type Getter<'s> = Slice<'s, T>;
-    type Setter<'a> = &'a Self;
+    type ReadGetter<'s> = ReadOnlySlice<'s, T>;
 
     #[inline]
     fn get_field(field: Shared<'_, Self>) -> Slice<'_, T> {
         field.as_slice()
     }
+
+    #[inline]
+    fn read_field(field: ReadOnly<'_, Self>) -> ReadOnlySlice<'_, T> {
+        field.as_slice()
+    }
+}
+
+// SAFETY: the check of an array is that of its elements, one by one.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+
+impl<T: SharedType + Copy, const N: usize> Assign for [T; N] {
+    type Setter<'a> = &'a Self;
 
     #[inline]
     fn set_field(field: Shared<'_, Self>, value: &Self) {
@@ -37,7 +51,6 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, [T; N]> {
     /// How many elements there are.
     #[inline]
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "an array in shared memory is never empty")]
     pub fn len(self) -> usize {
         N
     }
@@ -46,14 +59,20 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, [T; N]> {
     #[inline]
     #[must_use]
     #[track_caller]
-    pub fn get(self, index: usize) -> T {
+    pub fn get(self, index: usize) -> T
+    where
+        T: Plain,
+    {
         self.as_slice().get(index)
     }
 
     /// Stores element `index`; see [`Slice::set`].
     #[inline]
     #[track_caller]
-    pub fn set(self, index: usize, value: T) {
+    pub fn set(self, index: usize, value: T)
+    where
+        T: Copy,
+    {
         self.as_slice().set(index, value);
     }
 
@@ -67,12 +86,15 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, [T; N]> {
 
     /// Copies of the elements, each loaded when it is asked for.
     #[inline]
-    pub fn iter(self) -> IntoIter<'s, T> {
+    pub fn iter(self) -> IntoIter<'s, T>
+    where
+        T: Plain,
+    {
         self.as_slice().iter()
     }
 }
 
-impl<'s, T: SharedType, const N: usize> IntoIterator for Shared<'s, [T; N]> {
+impl<'s, T: Plain, const N: usize> IntoIterator for Shared<'s, [T; N]> {
     type Item = T;
     type IntoIter = IntoIter<'s, T>;
 

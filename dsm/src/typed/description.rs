@@ -3,6 +3,9 @@
 use super::layout::{Kind, Layout};
 use dsm_core::segment::FieldDesc;
 
+/// How much of the variants of an enum is listed, in bytes; then comes the fingerprint.
+const LONGEST: usize = 700;
+
 impl Layout {
     /// The layout as a flat list: the whole type first (its path is empty), then every field in the order of
     /// offsets, a struct before its own fields. Of an array of structs, the first element is listed.
@@ -13,13 +16,34 @@ impl Layout {
         list
     }
 
+    /// The type as it stands in source, with what else two programs have to agree on and the fields do not show.
+    fn declared(&self) -> String {
+        let mut text = self.to_string();
+        let mut innermost = self;
+        while let Kind::Array { element, .. } = innermost.kind {
+            innermost = element;
+        }
+        if let Kind::Enum { repr, variants, .. } = innermost.kind {
+            text += &format!(" as {repr} {{");
+            for (index, variant) in variants.iter().enumerate() {
+                if text.len() > LONGEST {
+                    text += &format!(" ... {:016x}", innermost.fingerprint);
+                    break;
+                }
+                text += &format!("{} {} = {}", if index == 0 { "" } else { "," }, variant.name, variant.value);
+            }
+            text += " }";
+        }
+        if let Kind::Struct { version, .. } | Kind::Enum { version, .. } = innermost.kind
+            && version != 0
+        {
+            text += &format!(" version {version}");
+        }
+        text
+    }
+
     fn describe_into(&self, list: &mut Vec<FieldDesc>, path: String, offset: usize) {
-        list.push(FieldDesc {
-            path: path.clone(),
-            ty: self.to_string(),
-            offset: offset as u64,
-            size: self.size as u64,
-        });
+        list.push(FieldDesc { path: path.clone(), ty: self.declared(), offset: offset as u64, size: self.size as u64 });
         let (mut innermost, mut path) = (self, path);
         while let Kind::Array { element, .. } = innermost.kind {
             innermost = element;
@@ -64,7 +88,7 @@ mod tests {
 
     /// `BOARD` with field `index` in another way.
     fn with(index: usize, change: impl FnOnce(&mut Field)) -> Vec<FieldDesc> {
-        let Kind::Struct { name, fields } = BOARD.kind else { unreachable!() };
+        let Kind::Struct { name, fields, .. } = BOARD.kind else { unreachable!() };
         let mut fields = fields.to_vec();
         change(&mut fields[index]);
         Layout::structure(name, BOARD.size, BOARD.align, fields.leak()).describe()

@@ -12,6 +12,8 @@ pub struct Layout {
     pub align: usize,
     /// What it is made of.
     pub kind: Kind,
+    /// Whether any bytes are a value. If not, [`Layout::check`] tells which are.
+    pub plain: bool,
     /// FNV-1a (64 bits) over names, types, offsets and sizes. It depends on the declaration alone: not on the
     /// compiler, nor on the crate or module that holds it.
     pub fingerprint: u64,
@@ -21,11 +23,27 @@ pub struct Layout {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Kind {
-    /// An integer or a float.
+    /// An integer or a float, or an atomic of std.
     #[non_exhaustive]
     Scalar {
         /// Its name in Rust: `u32`.
         name: &'static str,
+    },
+    /// A `bool`: any byte but zero is read as `true`.
+    Bool,
+    /// A `char`: four bytes, of which not all values are one.
+    Char,
+    /// An enum without data, marked `#[dsm::shared]`.
+    #[non_exhaustive]
+    Enum {
+        /// Its name, without the path of its module.
+        name: &'static str,
+        /// The integer that it is stored as: `u8`.
+        repr: &'static str,
+        /// Its variants in the order of their declaration.
+        variants: &'static [Variant],
+        /// The version of the declaration; 0 if none is given.
+        version: u32,
     },
     /// Several values of one type, one behind the other.
     #[non_exhaustive]
@@ -42,7 +60,39 @@ pub enum Kind {
         name: &'static str,
         /// Its fields in the order of their offsets.
         fields: &'static [Field],
+        /// The arguments of its parameters.
+        arguments: &'static [Argument],
+        /// The version of the declaration; 0 if none is given.
+        version: u32,
     },
+}
+
+/// A variant of a shared enum.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Variant {
+    /// Its name.
+    pub name: &'static str,
+    /// What is stored for it.
+    pub value: i128,
+}
+
+/// What a parameter of a shared struct stands for.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Argument {
+    /// A constant, as a number.
+    Const(i128),
+    /// A type.
+    Type(&'static Layout),
+}
+
+impl Variant {
+    /// A variant called `name` that is stored as `value`.
+    #[must_use]
+    pub const fn new(name: &'static str, value: i128) -> Self {
+        Self { name, value }
+    }
 }
 
 /// A field of a shared struct.
@@ -66,20 +116,81 @@ impl Field {
 }
 
 impl Layout {
+    const fn new(size: usize, align: usize, kind: Kind, plain: bool) -> Self {
+        Self { size, align, kind, plain, fingerprint: 0 }.with_fingerprint()
+    }
+
     /// A scalar of `size` bytes, aligned to its size.
     pub(super) const fn scalar(name: &'static str, size: usize, align: usize) -> Self {
-        Self { size, align, kind: Kind::Scalar { name }, fingerprint: 0 }.with_fingerprint()
+        Self::new(size, align, Kind::Scalar { name }, true)
+    }
+
+    /// A `bool`.
+    pub(super) const fn bool() -> Self {
+        Self::new(1, 1, Kind::Bool, false)
+    }
+
+    /// A `char`.
+    pub(super) const fn char() -> Self {
+        Self::new(4, 4, Kind::Char, false)
     }
 
     /// An array of `len` elements.
     pub(super) const fn array(element: &'static Layout, len: usize) -> Self {
         let Some(size) = element.size.checked_mul(len) else { panic!("the array is larger than the address space") };
-        Self { size, align: element.align, kind: Kind::Array { element, len }, fingerprint: 0 }.with_fingerprint()
+        Self::new(size, element.align, Kind::Array { element, len }, element.plain)
     }
 
     /// A struct of `size` bytes. Its padding is checked where it is declared.
     pub(super) const fn structure(name: &'static str, size: usize, align: usize, fields: &'static [Field]) -> Self {
-        Self { size, align, kind: Kind::Struct { name, fields }, fingerprint: 0 }.with_fingerprint()
+        let (mut plain, mut index) = (true, 0);
+        while index < fields.len() {
+            plain &= fields[index].layout.plain;
+            index += 1;
+        }
+        Self::new(size, align, Kind::Struct { name, fields, arguments: &[], version: 0 }, plain)
+    }
+
+    /// An enum that is stored as an integer of `size` bytes called `repr`.
+    pub(super) const fn enumeration(
+        name: &'static str,
+        repr: &'static str,
+        size: usize,
+        variants: &'static [Variant],
+    ) -> Self {
+        Self::new(size, size, Kind::Enum { name, repr, variants, version: 0 }, false)
+    }
+
+    /// The same struct with these arguments of its parameters.
+    #[must_use]
+    pub const fn with_arguments(mut self, given: &'static [Argument]) -> Self {
+        if let Kind::Struct { name, fields, version, .. } = self.kind {
+            self.kind = Kind::Struct { name, fields, arguments: given, version };
+        }
+        self.with_fingerprint()
+    }
+
+    /// The same struct or enum as declared in this version.
+    #[must_use]
+    pub const fn with_version(mut self, given: u32) -> Self {
+        match self.kind {
+            Kind::Struct { name, fields, arguments, .. } => {
+                self.kind = Kind::Struct { name, fields, arguments, version: given };
+            }
+            Kind::Enum { name, repr, variants, .. } => {
+                self.kind = Kind::Enum { name, repr, variants, version: given };
+            }
+            _ => {}
+        }
+        self.with_fingerprint()
+    }
+
+    /// Where field number `index` of a struct starts.
+    pub(super) const fn offset_of(&self, index: usize) -> usize {
+        match self.kind {
+            Kind::Struct { fields, .. } => fields[index].offset,
+            _ => panic!("only a struct has fields"),
+        }
     }
 
     /// The fingerprint of a run of elements of this type whose number is not part of the type, as in
@@ -90,6 +201,7 @@ impl Layout {
     }
 
     const fn with_fingerprint(mut self) -> Self {
+        self.fingerprint = 0;
         let mut hash = Fnv::new().type_name(&self).number(self.size).number(self.align);
         if let Kind::Struct { fields, .. } = self.kind {
             let mut index = 0;
@@ -104,12 +216,25 @@ impl Layout {
     }
 }
 
-/// Writes the type as it stands in source: `u32`, `[u64; 64]`, `Board`.
+/// Writes the type as it stands in source: `u32`, `[u64; 64]`, `Board`, `Table<3>`.
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Scalar { name } | Kind::Struct { name, .. } => f.write_str(name),
+            Kind::Scalar { name } | Kind::Enum { name, .. } => f.write_str(name),
+            Kind::Bool => f.write_str("bool"),
+            Kind::Char => f.write_str("char"),
             Kind::Array { element, len } => write!(f, "[{element}; {len}]"),
+            Kind::Struct { name, arguments, .. } => {
+                f.write_str(name)?;
+                for (index, argument) in arguments.iter().enumerate() {
+                    f.write_str(if index == 0 { "<" } else { ", " })?;
+                    match argument {
+                        Argument::Const(value) => write!(f, "{value}")?,
+                        Argument::Type(layout) => write!(f, "{layout}")?,
+                    }
+                }
+                f.write_str(if arguments.is_empty() { "" } else { ">" })
+            }
         }
     }
 }
@@ -150,9 +275,37 @@ impl Fnv {
         match layout.kind {
             Kind::Scalar { name } => self.text(name),
             Kind::Array { element, len } => self.text("[").type_name(element).text(";").number(len).text("]"),
-            // While the struct's own fingerprint is being computed it is still zero.
-            Kind::Struct { name, .. } => self.text(name).bytes(&layout.fingerprint.to_le_bytes()),
+            Kind::Bool => self.text("bool"),
+            Kind::Char => self.text("char"),
+            // While the type's own fingerprint is being computed it is still zero.
+            Kind::Enum { name, repr, variants, version } => {
+                let mut hash = self.text(name).version(version).text(repr);
+                let mut index = 0;
+                while index < variants.len() {
+                    let Variant { name, value } = variants[index];
+                    hash = hash.text(name).bytes(&value.to_le_bytes());
+                    index += 1;
+                }
+                hash
+            }
+            Kind::Struct { name, arguments, version, .. } => {
+                let mut hash = self.text(name).version(version);
+                let mut index = 0;
+                while index < arguments.len() {
+                    hash = match arguments[index] {
+                        Argument::Const(value) => hash.text("const").bytes(&value.to_le_bytes()),
+                        Argument::Type(layout) => hash.text("type").type_name(layout),
+                    };
+                    index += 1;
+                }
+                hash.bytes(&layout.fingerprint.to_le_bytes())
+            }
         }
+    }
+
+    /// A version, if there is one: what was declared without counts as it always did.
+    const fn version(self, version: u32) -> Self {
+        if version == 0 { self } else { self.text("version").number(version as usize) }
     }
 }
 

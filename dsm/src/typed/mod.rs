@@ -10,19 +10,31 @@
 
 mod array;
 mod atomic;
+mod check;
 mod description;
 mod layout;
+mod list;
+mod pointer;
 #[doc(hidden)]
 pub mod private;
+mod read_only;
 mod scalar;
 mod shared;
 mod slice;
+mod text;
+mod versioned;
 
-pub use atomic::Atomic;
+pub use atomic::{Atomic, AtomicFlag, AtomicWord};
+pub use check::InvalidValue;
 pub use dsm_core::difference::first_difference;
 pub use dsm_core::segment::FieldDesc;
-pub use layout::{Field, Kind, Layout};
+pub use layout::{Argument, Field, Kind, Layout, Variant};
+pub use list::List;
+pub use pointer::{BadPointer, Pointer};
+pub use read_only::{ReadOnly, ReadOnlySlice};
 pub use scalar::{Integer, Scalar};
-pub use shared::{Shared, SharedType, Unstructured};
-pub(crate) use shared::{bytes_of, bytes_of_mut, zeroed};
+pub use shared::{Assign, Plain, Shared, SharedType, Unstructured};
+pub(crate) use shared::{bytes_of, overwrite, zeroed};
 pub use slice::{IntoIter, Slice};
+pub use text::{CapacityError, InvalidText, Text};
+pub use versioned::{Draft, Versioned};

@@ -1,12 +1,33 @@
 //! What the code that `#[dsm::shared]` writes calls. Not for anyone else: it may change at any time.
 
-pub use super::layout::{Field, Layout};
-pub use super::{Atomic, Shared, SharedType, Slice};
+pub use super::layout::{Argument, Field, Layout, Variant};
+pub use super::{
+    Assign, Atomic, InvalidValue, Plain, ReadOnly, ReadOnlySlice, Shared, SharedType, Slice, Unstructured,
+};
 
 /// The layout of struct `S`.
 #[must_use]
 pub const fn structure<S: SharedType>(name: &'static str, fields: &'static [Field]) -> Layout {
     Layout::structure(name, size_of::<S>(), align_of::<S>(), fields)
+}
+
+/// The layout of enum `E`, which is stored as the integer `repr`.
+#[must_use]
+pub const fn enumeration<E: SharedType>(
+    name: &'static str,
+    repr: &'static str,
+    variants: &'static [Variant],
+) -> Layout {
+    Layout::enumeration(name, repr, size_of::<E>(), variants)
+}
+
+/// Fails the build if `S` has a destructor.
+pub const fn assert_no_destructor<S>() {
+    assert!(
+        !std::mem::needs_drop::<S>(),
+        "a shared type cannot implement `Drop`: its bytes outlive the process, and nobody would know which process is \
+         to drop them"
+    );
 }
 
 /// Fails the build, at the place of the caller, if there is a gap between the end of `field`, which is `size` bytes
@@ -31,21 +52,18 @@ pub const fn assert_no_gap(field: &str, offset: usize, size: usize, next: usize)
 }
 
 /// A message that the compiler puts together: `panic!` in a constant takes a finished text only.
-pub struct Text {
+struct Text {
     bytes: [u8; 512],
     len: usize,
 }
 
 impl Text {
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "for constants")]
-    pub const fn new() -> Self {
+    const fn new() -> Self {
         Self { bytes: [0; 512], len: 0 }
     }
 
     /// Appends as much of `text` as there is room for.
-    #[must_use]
-    pub const fn text(mut self, text: &str) -> Self {
+    const fn text(mut self, text: &str) -> Self {
         let mut index = 0;
         while index < text.len() && self.len < self.bytes.len() {
             self.bytes[self.len] = text.as_bytes()[index];
@@ -55,17 +73,13 @@ impl Text {
         self
     }
 
-    /// Appends a number.
-    #[must_use]
-    pub const fn number(self, number: usize) -> Self {
+    const fn number(self, number: usize) -> Self {
         const DIGITS: &str = "0123456789";
         let more = if number >= 10 { self.number(number / 10) } else { self };
         more.text(DIGITS.split_at(number % 10).1.split_at(1).0)
     }
 
-    /// The text.
-    #[must_use]
-    pub const fn as_str(&self) -> &str {
+    const fn as_str(&self) -> &str {
         match str::from_utf8(self.bytes.split_at(self.len).0) {
             Ok(text) => text,
             Err(_) => "padding bytes in a shared struct",

@@ -1,16 +1,18 @@
-//! Integers and floats in shared memory.
+//! Integers, floats, `bool` and `char` in shared memory.
 
-use super::atomic::Atomic;
+use super::atomic::AtomicWord;
+use super::check::InvalidValue;
 use super::layout::Layout;
-use super::shared::{Shared, SharedType, Unstructured};
+use super::read_only::ReadOnly;
+use super::shared::{Assign, Plain, Shared, SharedType, Unstructured};
 use crate::place::Place;
 
-/// An integer or a float: what is loaded and stored whole, never torn.
+/// An integer, a float or a `bool`: what is loaded and stored whole, never torn.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an integer or a float",
+    message = "`{Self}` is not an integer, a float or a `bool`",
     note = "larger values are copied by `load()` and `store()`"
 )]
-pub trait Scalar: SharedType + sealed::Sealed {}
+pub trait Scalar: Plain + Assign + sealed::Sealed {}
 
 /// An integer: what has atomic operations across hosts.
 #[diagnostic::on_unimplemented(
@@ -19,7 +21,7 @@ pub trait Scalar: SharedType + sealed::Sealed {}
     note = "atomic operations are for `u8` to `u128` and `i8` to `i128`",
     note = "a float can be kept in a `u32` or `u64` by `to_bits()` and `from_bits()`, and changed by `fetch_update`"
 )]
-pub trait Integer: Scalar {
+pub trait Integer: Scalar + AtomicWord<Word = Self> {
     /// Whether the type has a sign.
     #[doc(hidden)]
     const SIGNED: bool;
@@ -33,7 +35,7 @@ pub trait Integer: Scalar {
     fn from_bits(bits: u128) -> Self;
 }
 
-mod sealed {
+pub(super) mod sealed {
     pub trait Sealed {}
 }
 
@@ -52,28 +54,19 @@ impl<'s, T: Scalar> Shared<'s, T> {
     }
 }
 
-impl<'s, T: Integer> Shared<'s, T> {
-    /// The same integer, for atomic operations.
-    #[inline]
-    #[must_use]
-    pub fn atomic(self) -> Atomic<'s, T> {
-        Atomic::new(self)
-    }
-}
-
-macro_rules! scalar {
-    ($($scalar:ident)*) => {$(
+/// Everything but how it is loaded and stored.
+macro_rules! word {
+    ($($scalar:ident: $layout:expr, $load:expr, $store:expr;)*) => {$(
         impl sealed::Sealed for $scalar {}
 
-        impl Scalar for $scalar {}
-
-        // SAFETY: every pattern of bits is a value of a primitive number, it has no padding, and `Unstructured` is
-        // a transparent wrapper of the handle.
+        // SAFETY: the layout is the type's own, a primitive has no padding, and the check, if it needs one, makes values
+        // of it. `Unstructured` is a transparent wrapper of the handle.
         unsafe impl SharedType for $scalar {
-            const LAYOUT: &'static Layout = &Layout::scalar(stringify!($scalar), size_of::<Self>(), align_of::<Self>());
+            const LAYOUT: &'static Layout = &$layout;
             type Fields<'s> = Unstructured<'s, Self>;
+            type ReadFields<'s> = Unstructured<'s, Self>;
             type Getter<'s> = Self;
-            type Setter<'a> = Self;
+            type ReadGetter<'s> = Self;
 
             #[inline]
             fn get_field(field: Shared<'_, Self>) -> Self {
@@ -81,26 +74,86 @@ macro_rules! scalar {
             }
 
             #[inline]
-            fn set_field(field: Shared<'_, Self>, value: Self) {
-                field.store(&value);
+            fn read_field(field: ReadOnly<'_, Self>) -> Self {
+                field.load()
             }
 
             #[inline]
-            fn load_from(place: Place<'_>) -> Self {
-                Self::from_ne_bytes(place.load_word::<{ size_of::<Self>() }>())
+            fn load_from(place: Place<'_>) -> Result<Self, InvalidValue> {
+                Ok($load(place.load_word::<{ size_of::<Self>() }>()))
             }
 
             #[inline]
             fn store_to(place: Place<'_>, value: &Self) {
-                place.store_word::<{ size_of::<Self>() }>(value.to_ne_bytes());
+                place.store_word::<{ size_of::<Self>() }>($store(*value));
             }
         }
+
+        // SAFETY: any bytes make a number; and of a `bool`, the check makes one of them.
+        unsafe impl Plain for $scalar {}
+
+        impl Assign for $scalar {
+            type Setter<'a> = Self;
+
+            #[inline]
+            fn set_field(field: Shared<'_, Self>, value: Self) {
+                field.store(&value);
+            }
+        }
+
+        impl Scalar for $scalar {}
     )*};
+}
+
+macro_rules! scalar {
+    ($($scalar:ident)*) => {
+        word! {$(
+            $scalar: Layout::scalar(stringify!($scalar), size_of::<Self>(), align_of::<Self>()),
+                $scalar::from_ne_bytes, $scalar::to_ne_bytes;
+        )*}
+    };
+}
+
+word! {
+    bool: Layout::bool(), |byte: [u8; 1]| byte != [0], |value| [u8::from(value)];
+}
+
+// SAFETY: the layout is the type's own, four bytes without padding; the check lets pass what is a `char`. `Unstructured`
+// is a transparent wrapper of the handle.
+unsafe impl SharedType for char {
+    const LAYOUT: &'static Layout = &Layout::char();
+    type Fields<'s> = Unstructured<'s, Self>;
+    type ReadFields<'s> = Unstructured<'s, Self>;
+    type Getter<'s> = Result<Self, InvalidValue>;
+    type ReadGetter<'s> = Result<Self, InvalidValue>;
+
+    #[inline]
+    fn get_field(field: Shared<'_, Self>) -> Result<Self, InvalidValue> {
+        field.try_load()
+    }
+
+    #[inline]
+    fn read_field(field: ReadOnly<'_, Self>) -> Result<Self, InvalidValue> {
+        field.try_load()
+    }
+}
+
+impl Assign for char {
+    type Setter<'a> = Self;
+
+    #[inline]
+    fn set_field(field: Shared<'_, Self>, value: Self) {
+        field.store(&value);
+    }
 }
 
 macro_rules! integer {
     ($($integer:ident as $unsigned:ident, $signed:literal;)*) => {$(
         scalar!($integer);
+
+        impl AtomicWord for $integer {
+            type Word = Self;
+        }
 
         impl Integer for $integer {
             const SIGNED: bool = $signed;

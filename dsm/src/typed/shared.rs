@@ -1,6 +1,8 @@
 //! [`SharedType`], what may live in shared memory, and [`Shared`], the handle of one such value.
 
+use super::check::InvalidValue;
 use super::layout::Layout;
+use super::read_only::ReadOnly;
 use crate::place::Place;
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,67 +12,111 @@ use std::slice;
 
 /// What may live in shared memory.
 ///
-/// These types do: the integers `u8` to `u128` and `i8` to `i128`, the floats `f32` and `f64`, arrays of them,
-/// and structs of them that are marked [`#[dsm::shared]`](macro@crate::shared). Use the attribute; nothing is
-/// gained by implementing the trait by hand.
+/// These types do: the integers `u8` to `u128` and `i8` to `i128`, the floats `f32` and `f64`, `bool`, `char`, the
+/// atomics of [`std::sync::atomic`] (but for those of the machine's size), arrays of all these, and structs and enums
+/// that are marked [`#[dsm::shared]`](macro@crate::shared). Use the attribute; nothing is gained by implementing the
+/// trait by hand.
 ///
 /// # Safety
 ///
 /// Any process of the session, on any host, may store any bytes at any time. Therefore:
-/// - any pattern of `size_of::<Self>()` bytes is a valid value,
+/// - `LAYOUT` describes the type as it is: size, alignment, and every field with its offset,
+/// - any `size_of::<Self>()` bytes that [`Layout::check`] has let pass (and changed, where it does) are a valid value,
 /// - there are no padding bytes,
 /// - there is nothing in it that means something only in one process, such as a pointer,
-/// - `LAYOUT` describes it as it is,
-/// - `Fields<'s>` is a `#[repr(transparent)]` wrapper of [`Shared<'s, Self>`](Shared).
+/// - it has no destructor, and if it is `Copy`, no interior mutability,
+/// - `Fields<'s>` and `ReadFields<'s>` are `#[repr(transparent)]` wrappers of [`Shared<'s, Self>`](Shared) or
+///   [`ReadOnly<'s, Self>`](ReadOnly).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be shared",
     label = "not a type that may live in shared memory",
-    note = "what may be shared: `u8` to `u128`, `i8` to `i128`, `f32`, `f64`, arrays of them, and structs marked \
-     `#[dsm::shared]`",
-    note = "in place of `usize`, whose size is the machine's, use `u64`; in place of `bool` and `char`, `u8` and `u32`"
+    note = "what may be shared: `u8` to `u128`, `i8` to `i128`, `f32`, `f64`, `bool`, `char`, atomics, arrays of them, and \
+     structs and enums marked `#[dsm::shared]`",
+    note = "in place of `usize`, whose size is the machine's, use `u64`"
 )]
-pub unsafe trait SharedType: Copy + Send + Sync + 'static {
+pub unsafe trait SharedType: Sized + Send + Sync + 'static {
     /// How its bytes are laid out.
     const LAYOUT: &'static Layout;
 
     /// Holds the accessors of the fields; [`Shared`] dereferences to it.
     type Fields<'s>: Copy;
 
+    /// Holds the accessors that only read; [`ReadOnly`] dereferences to it.
+    type ReadFields<'s>: Copy;
+
     /// What the getter of a field of this type gives: the value of a scalar, the handle of anything larger.
     #[doc(hidden)]
     type Getter<'s>;
 
-    /// What the setter of a field of this type takes: a scalar by value, anything larger by reference.
+    /// What the getter gives where only reading is allowed.
     #[doc(hidden)]
-    type Setter<'a>;
+    type ReadGetter<'s>;
 
-    /// The field of this type that starts `OFFSET` bytes into an `S`. Safe for any number, because one that does not
-    /// fit does not compile.
+    /// Field number `INDEX` of `S`, which is of this type. Safe for any number, because one that does not fit does not
+    /// compile.
     #[doc(hidden)]
     #[inline]
-    fn field_of<S: SharedType, const OFFSET: usize>(of: Shared<'_, S>) -> Shared<'_, Self> {
-        of.part::<Self, OFFSET>()
+    fn field_of<S: SharedType, const INDEX: usize>(of: Shared<'_, S>) -> Shared<'_, Self> {
+        of.part::<Self, INDEX>()
     }
 
     #[doc(hidden)]
     fn get_field(field: Shared<'_, Self>) -> Self::Getter<'_>;
 
     #[doc(hidden)]
+    fn read_field(field: ReadOnly<'_, Self>) -> Self::ReadGetter<'_>;
+
+    #[doc(hidden)]
+    #[inline]
+    fn load_from(place: Place<'_>) -> Result<Self, InvalidValue> {
+        let mut value = MaybeUninit::<Self>::zeroed();
+        // SAFETY: the bytes of `value`, which nobody else has, and all initialised: they are zeros.
+        let bytes = unsafe { slice::from_raw_parts_mut(value.as_mut_ptr().cast::<u8>(), size_of::<Self>()) };
+        load::<Self>(place, bytes);
+        if const { !Self::LAYOUT.plain } {
+            Self::LAYOUT.check(bytes)?;
+        }
+        // SAFETY: bytes that have passed the check, if one is needed, make a value (contract of `SharedType`).
+        Ok(unsafe { value.assume_init() })
+    }
+
+    #[doc(hidden)]
+    #[inline]
+    fn store_to(place: Place<'_>, value: &Self)
+    where
+        Self: Copy,
+    {
+        store::<Self>(place, bytes_of(slice::from_ref(value)));
+    }
+}
+
+/// A shared type of which any bytes make a value (of a `bool`, any byte but zero is `true`): it can be loaded without
+/// a check that may fail.
+///
+/// # Safety
+///
+/// [`Layout::check`] never refuses bytes of this type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be loaded just like that",
+    label = "not all bytes are a value of this type, or it cannot be copied",
+    note = "another process may have stored any bytes; of a type with enums or `char`s in it, load a copy by `try_load()`",
+    note = "a type with atomics or synchronisation objects in it cannot be copied: load its fields, or open a `hole()`"
+)]
+pub unsafe trait Plain: SharedType + Copy {}
+
+/// A shared type that can be stored as a whole, by the setter of a field.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be stored as a whole",
+    label = "not a type that can be copied in",
+    note = "a type with atomics or synchronisation objects in it cannot be copied: set its fields, or open a `hole()`"
+)]
+pub trait Assign: SharedType {
+    /// What the setter of a field of this type takes: a scalar by value, anything larger by reference.
+    type Setter<'a>;
+
+    /// Stores `value`.
+    #[doc(hidden)]
     fn set_field(field: Shared<'_, Self>, value: Self::Setter<'_>);
-
-    #[doc(hidden)]
-    #[inline]
-    fn load_from(place: Place<'_>) -> Self {
-        let mut value = zeroed::<Self>();
-        place.load_bytes(bytes_of_mut(slice::from_mut(&mut value)));
-        value
-    }
-
-    #[doc(hidden)]
-    #[inline]
-    fn store_to(place: Place<'_>, value: &Self) {
-        place.store_bytes(bytes_of(slice::from_ref(value)));
-    }
 }
 
 /// A handle of one value in shared memory: an address with a type, as cheap to copy as two pointers.
@@ -91,7 +137,10 @@ impl<'s, T: SharedType> Shared<'s, T> {
     /// `place` must be aligned for `T`, and `size_of::<T>()` bytes from it must be mapped for as long as `'s`.
     #[inline]
     pub(crate) unsafe fn new(place: Place<'s>) -> Self {
-        const { assert!(size_of::<T>() > 0, "what is shared needs at least one byte") }
+        const {
+            assert!(size_of::<T>() > 0, "what is shared needs at least one byte");
+            assert!(size_of::<T>() == T::LAYOUT.size, "the layout is that of another type");
+        }
         Self { place, _type: PhantomData }
     }
 
@@ -107,7 +156,24 @@ impl<'s, T: SharedType> Shared<'s, T> {
     /// moments: what is wider than a word is not a consistent snapshot unless a semaphore keeps writers away.
     #[inline]
     #[must_use]
-    pub fn load(self) -> T {
+    pub fn load(self) -> T
+    where
+        T: Plain,
+    {
+        T::load_from(self.place).unwrap_or_else(|invalid| never(&invalid))
+    }
+
+    /// Copies the value out, as [`load`](Self::load) does, if the bytes make one: of a type with enums or `char`s in it
+    /// not all do.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] if another process has stored bytes that make no value.
+    #[inline]
+    pub fn try_load(self) -> Result<T, InvalidValue>
+    where
+        T: Copy,
+    {
         T::load_from(self.place)
     }
 
@@ -115,8 +181,28 @@ impl<'s, T: SharedType> Shared<'s, T> {
     ///
     /// No aligned word of 8 bytes in it is ever seen torn, but what is wider may be seen half stored.
     #[inline]
-    pub fn store(self, value: &T) {
+    pub fn store(self, value: &T)
+    where
+        T: Copy,
+    {
         T::store_to(self.place, value);
+    }
+
+    /// Loads the value and stores what `change` makes of it. Not atomic: what somebody else stores in between is
+    /// overwritten, unless a semaphore keeps them away. For integers see [`Atomic::fetch_update`](super::Atomic::fetch_update).
+    #[inline]
+    pub fn update(self, change: impl FnOnce(T) -> T)
+    where
+        T: Plain,
+    {
+        self.store(&change(self.load()));
+    }
+
+    /// The same value, to be read only.
+    #[inline]
+    #[must_use]
+    pub fn read_only(self) -> ReadOnly<'s, T> {
+        ReadOnly::new(self)
     }
 
     /// A pointer to the value in the view of this process. Loads through it are native; plain stores through it
@@ -139,16 +225,18 @@ impl<'s, T: SharedType> Shared<'s, T> {
         this.as_ptr() == other.as_ptr()
     }
 
-    /// The `F` that starts `OFFSET` bytes into this `T`. Whether there is room for one is checked by the compiler.
+    /// Field number `INDEX`, which is an `F`. Whether there is one is checked by the compiler.
     #[inline]
-    pub(super) fn part<F: SharedType, const OFFSET: usize>(self) -> Shared<'s, F> {
-        const {
-            assert!(OFFSET <= size_of::<T>() && size_of::<F>() <= size_of::<T>() - OFFSET);
-            assert!(OFFSET.is_multiple_of(align_of::<F>()) && align_of::<F>() <= align_of::<T>());
-        }
+    pub(super) fn part<F: SharedType, const INDEX: usize>(self) -> Shared<'s, F> {
+        let offset = const {
+            let offset = T::LAYOUT.offset_of(INDEX);
+            assert!(offset <= size_of::<T>() && size_of::<F>() <= size_of::<T>() - offset);
+            assert!(offset.is_multiple_of(align_of::<F>()) && align_of::<F>() <= align_of::<T>());
+            offset
+        };
         // SAFETY: the part lies inside the `T`, which is mapped for `'s`, and is aligned, by the assertions above
-        // (`T` itself is aligned). Every pattern of bytes is an `F`, so it does not matter what `T` calls them.
-        unsafe { Shared::new(self.place.at(OFFSET)) }
+        // (`T` itself is aligned). What is loaded from it is checked as an `F`, whatever `T` calls it.
+        unsafe { Shared::new(self.place.at(offset)) }
     }
 }
 
@@ -203,21 +291,71 @@ impl<T: SharedType> fmt::Debug for Unstructured<'_, T> {
     }
 }
 
+/// Loads the bytes of a `T`: with one instruction if it is a word.
+#[inline]
+fn load<T>(place: Place<'_>, bytes: &mut [u8]) {
+    match (size_of::<T>(), align_of::<T>()) {
+        (1, 1) => bytes.copy_from_slice(&place.load_word::<1>()),
+        (2, 2) => bytes.copy_from_slice(&place.load_word::<2>()),
+        (4, 4) => bytes.copy_from_slice(&place.load_word::<4>()),
+        (8, 8) => bytes.copy_from_slice(&place.load_word::<8>()),
+        _ => place.load_bytes(bytes),
+    }
+}
+
+/// Stores the bytes of a `T`: with one instruction if it is a word.
+#[inline]
+fn store<T>(place: Place<'_>, bytes: &[u8]) {
+    /// The bytes as a word.
+    fn word<const N: usize>(bytes: &[u8]) -> [u8; N] {
+        let mut word = [0; N];
+        word.copy_from_slice(bytes);
+        word
+    }
+    match (size_of::<T>(), align_of::<T>()) {
+        (1, 1) => place.store_word::<1>(word(bytes)),
+        (2, 2) => place.store_word::<2>(word(bytes)),
+        (4, 4) => place.store_word::<4>(word(bytes)),
+        (8, 8) => place.store_word::<8>(word(bytes)),
+        _ => place.store_bytes(bytes),
+    }
+}
+
+/// What cannot happen: a plain type whose layout refuses bytes.
+#[cold]
+#[inline(never)]
+pub(super) fn never(invalid: &InvalidValue) -> ! {
+    unreachable!("the type is plain, and yet {invalid}")
+}
+
 /// A value whose bytes are all zero.
-pub(crate) fn zeroed<T: SharedType>() -> T {
-    // SAFETY: any pattern of bytes is a valid `T` (contract of `SharedType`), and so all zeros.
+pub(crate) fn zeroed<T: Plain>() -> T {
+    // SAFETY: any bytes that pass the check make a `T` (contract of `SharedType`), all bytes of a plain type do
+    // (contract of `Plain`), and the check leaves zeros as they are.
     unsafe { MaybeUninit::<T>::zeroed().assume_init() }
 }
 
 /// The values as bytes.
-pub(crate) fn bytes_of<T: SharedType>(values: &[T]) -> &[u8] {
-    // SAFETY: the bytes are those of `values`, borrowed as long, and all initialised, for `T` has no padding
-    // (contract of `SharedType`).
+pub(crate) fn bytes_of<T: SharedType + Copy>(values: &[T]) -> &[u8] {
+    // SAFETY: the bytes are those of `values`, borrowed as long; all initialised, for `T` has no padding, and nobody
+    // changes them, for what is `Copy` has no interior mutability (contract of `SharedType`).
     unsafe { slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
-/// The values as bytes that can be overwritten.
-pub(crate) fn bytes_of_mut<T: SharedType>(values: &mut [T]) -> &mut [u8] {
-    // SAFETY: as in `bytes_of`; and whatever is written makes a valid `T`, for any pattern of bytes does.
-    unsafe { slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+/// Has `load` overwrite the bytes of the values, and makes values of what it wrote.
+pub(crate) fn overwrite<T: Plain>(values: &mut [T], load: impl FnOnce(&mut [u8])) {
+    /// Sees to it that nothing but values is left behind, even if `load` panics.
+    struct Checked<'a>(&'a mut [u8], &'static Layout);
+    impl Drop for Checked<'_> {
+        fn drop(&mut self) {
+            let Self(bytes, layout) = self;
+            layout.check(bytes).unwrap_or_else(|invalid| never(&invalid));
+        }
+    }
+    let len = size_of_val(values);
+    // SAFETY: as in `bytes_of`, borrowed mutably; whatever is written there is made values of below, before anybody
+    // else sees it.
+    let bytes = unsafe { slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), len) };
+    let checked = Checked(bytes, T::LAYOUT);
+    load(&mut *checked.0);
 }

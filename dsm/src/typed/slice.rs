@@ -1,8 +1,10 @@
 //! [`Slice`]: the handle of several values of one type, one behind the other.
 
 use super::atomic::Atomic;
+use super::check::InvalidValue;
+use super::read_only::ReadOnlySlice;
 use super::scalar::Integer;
-use super::shared::{Shared, SharedType, bytes_of, bytes_of_mut, zeroed};
+use super::shared::{Plain, Shared, SharedType, bytes_of, overwrite, zeroed};
 use crate::place::Place;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -81,8 +83,29 @@ impl<'s, T: SharedType> Slice<'s, T> {
     #[inline]
     #[must_use]
     #[track_caller]
-    pub fn get(self, index: usize) -> T {
+    pub fn get(self, index: usize) -> T
+    where
+        T: Plain,
+    {
         self.at(index).load()
+    }
+
+    /// A copy of element `index`, if the bytes there make a value; see [`Shared::try_load`].
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] if another process has stored bytes that make no value.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is out of bounds.
+    #[inline]
+    #[track_caller]
+    pub fn try_get(self, index: usize) -> Result<T, InvalidValue>
+    where
+        T: Copy,
+    {
+        self.at(index).try_load()
     }
 
     /// Stores element `index`.
@@ -92,11 +115,28 @@ impl<'s, T: SharedType> Slice<'s, T> {
     /// If `index` is out of bounds.
     #[inline]
     #[track_caller]
-    pub fn set(self, index: usize, value: T) {
+    pub fn set(self, index: usize, value: T)
+    where
+        T: Copy,
+    {
         self.at(index).store(&value);
     }
 
-    /// Element `index`, for atomic operations.
+    /// Loads element `index` and stores what `change` makes of it; see [`Shared::update`].
+    ///
+    /// # Panics
+    ///
+    /// If `index` is out of bounds.
+    #[inline]
+    #[track_caller]
+    pub fn update(self, index: usize, change: impl FnOnce(T) -> T)
+    where
+        T: Plain,
+    {
+        self.at(index).update(change);
+    }
+
+    /// Element `index`, for atomic operations. (Of an array of std's atomics: `slice.at(index).atomic()`.)
     ///
     /// # Panics
     ///
@@ -113,7 +153,10 @@ impl<'s, T: SharedType> Slice<'s, T> {
 
     /// Copies of the elements, each loaded when it is asked for.
     #[inline]
-    pub fn iter(self) -> IntoIter<'s, T> {
+    pub fn iter(self) -> IntoIter<'s, T>
+    where
+        T: Plain,
+    {
         IntoIter(self)
     }
 
@@ -124,7 +167,10 @@ impl<'s, T: SharedType> Slice<'s, T> {
     }
 
     /// Stores `value` in every element.
-    pub fn fill(self, value: T) {
+    pub fn fill(self, value: T)
+    where
+        T: Copy,
+    {
         // Some at a time: a store of many bytes costs little more than a store of few.
         let values = vec![
             value;
@@ -145,7 +191,10 @@ impl<'s, T: SharedType> Slice<'s, T> {
     ///
     /// If `source` has another length.
     #[track_caller]
-    pub fn copy_from_slice(self, source: &[T]) {
+    pub fn copy_from_slice(self, source: &[T])
+    where
+        T: Copy,
+    {
         let (len, given) = (self.len, source.len());
         assert!(
             len == given,
@@ -160,18 +209,24 @@ impl<'s, T: SharedType> Slice<'s, T> {
     ///
     /// If `destination` has another length.
     #[track_caller]
-    pub fn copy_to_slice(self, destination: &mut [T]) {
+    pub fn copy_to_slice(self, destination: &mut [T])
+    where
+        T: Plain,
+    {
         let (len, given) = (self.len, destination.len());
         assert!(
             len == given,
             "copy_to_slice: source slice length ({len}) does not match destination slice length ({given})"
         );
-        self.place.load_bytes(bytes_of_mut(destination));
+        overwrite(destination, |bytes| self.place.load_bytes(bytes));
     }
 
     /// Copies all elements out. Not a consistent snapshot; see [`Shared::load`].
     #[must_use]
-    pub fn to_vec(self) -> Vec<T> {
+    pub fn to_vec(self) -> Vec<T>
+    where
+        T: Plain,
+    {
         let mut values = vec![zeroed(); self.len];
         self.copy_to_slice(&mut values);
         values
@@ -223,6 +278,40 @@ impl<'s, T: SharedType> Slice<'s, T> {
     #[track_caller]
     pub fn chunk_range(self, rank: usize, size: usize) -> Range<usize> {
         share(self.len, rank, size)
+    }
+
+    /// Runs of `size` elements, one behind the other; the last has what is left.
+    ///
+    /// # Panics
+    ///
+    /// If `size` is zero.
+    #[inline]
+    #[track_caller]
+    pub fn chunks(self, size: usize) -> impl ExactSizeIterator<Item = Self> + DoubleEndedIterator + FusedIterator {
+        assert!(size != 0, "chunk size must be non-zero");
+        (0..self.len.div_ceil(size)).map(move |index| {
+            let start = index * size;
+            self.range(start..start + size.min(self.len - start))
+        })
+    }
+
+    /// The elements before `mid`, and the others.
+    ///
+    /// # Panics
+    ///
+    /// If `mid` is greater than the length.
+    #[inline]
+    #[must_use]
+    #[track_caller]
+    pub fn split_at(self, mid: usize) -> (Self, Self) {
+        (self.range(..mid), self.range(mid..))
+    }
+
+    /// The same elements, to be read only.
+    #[inline]
+    #[must_use]
+    pub fn read_only(self) -> ReadOnlySlice<'s, T> {
+        ReadOnlySlice::new(self)
     }
 
     /// A pointer to the first element in the view of this process; see [`Shared::as_ptr`]. System calls that store
@@ -294,7 +383,7 @@ impl<T: SharedType> fmt::Debug for IntoIter<'_, T> {
     }
 }
 
-impl<T: SharedType> Iterator for IntoIter<'_, T> {
+impl<T: Plain> Iterator for IntoIter<'_, T> {
     type Item = T;
 
     #[inline]
@@ -319,7 +408,7 @@ impl<T: SharedType> Iterator for IntoIter<'_, T> {
     }
 }
 
-impl<T: SharedType> DoubleEndedIterator for IntoIter<'_, T> {
+impl<T: Plain> DoubleEndedIterator for IntoIter<'_, T> {
     #[inline]
     fn next_back(&mut self) -> Option<T> {
         let last = self.0.len.checked_sub(1)?;
@@ -329,11 +418,11 @@ impl<T: SharedType> DoubleEndedIterator for IntoIter<'_, T> {
     }
 }
 
-impl<T: SharedType> ExactSizeIterator for IntoIter<'_, T> {}
+impl<T: Plain> ExactSizeIterator for IntoIter<'_, T> {}
 
-impl<T: SharedType> FusedIterator for IntoIter<'_, T> {}
+impl<T: Plain> FusedIterator for IntoIter<'_, T> {}
 
-impl<'s, T: SharedType> IntoIterator for Slice<'s, T> {
+impl<'s, T: Plain> IntoIterator for Slice<'s, T> {
     type Item = T;
     type IntoIter = IntoIter<'s, T>;
 
@@ -342,7 +431,7 @@ impl<'s, T: SharedType> IntoIterator for Slice<'s, T> {
     }
 }
 
-impl<'s, T: SharedType> IntoIterator for &Slice<'s, T> {
+impl<'s, T: Plain> IntoIterator for &Slice<'s, T> {
     type Item = T;
     type IntoIter = IntoIter<'s, T>;
 
