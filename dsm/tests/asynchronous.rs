@@ -127,7 +127,7 @@ fn the_news_of_a_death_outlives_a_dropped_wait() {
         // Granted, with the news, and nobody looks.
         eventually("the unit is somebody's again", || {
             let list = a.list().unwrap();
-            list.semaphores.iter().any(|(name, value, waiting)| name == "lock" && (*value, *waiting) == (0, 0))
+            list.semaphores.iter().any(|of| of.name == "lock" && (of.units, of.waiting) == (0, 0))
         });
         drop(first);
         let guard = lock.lock_async().await.unwrap_err().recover().unwrap();
