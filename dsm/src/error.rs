@@ -54,6 +54,9 @@ pub enum Error {
     /// A party of the barrier has left or died, so it can never fill up.
     #[error("barrier {0:?} is broken: a party has left or died")]
     BarrierBroken(String),
+    /// Processes that work together do not agree: on a collective, or on how many they are. The text says who did what.
+    #[error("{0}")]
+    Mismatch(String),
     /// The last owner died with units of the semaphore, or with the lock; what it protects may be half done.
     #[error("the last owner of {0:?} died while it held it: what it protects may be half done")]
     OwnerDied(String),

@@ -5,6 +5,7 @@ use crate::connection::Connection;
 use crate::place::Place;
 use crate::region::{Joined, Region};
 use crate::semaphore::Semaphore;
+use crate::start::{self, Expected};
 use crate::typed::{Layout, Shared, SharedType, Slice};
 use crate::{Error, Result, raw_hole::RawHole, sync, trap, wait};
 use dsm_core::segment::{OpenMode, OpenSegment, SegmentInfo, TypeDesc, check_name};
@@ -25,6 +26,8 @@ pub struct Builder {
     rank: Option<usize>,
     size: Option<usize>,
     existing: bool,
+    /// How many processes are to come, and how long they may take.
+    pub(crate) expect: Option<(usize, Duration)>,
 }
 
 /// A process's membership in a session.
@@ -92,6 +95,8 @@ impl Builder {
                 text.parse().map_err(|_| Error::Unavailable(format!("{name}={text:?} is not a number")))
             }),
         };
+        let given = |given: Option<usize>, name: &str| given.is_some() || variable(name).is_some();
+        let known = (given(self.rank, "DSM_RANK"), given(self.size, "DSM_SIZE"));
         let (rank, size) = (number(self.rank, "DSM_RANK", 0)?, number(self.size, "DSM_SIZE", 1)?);
         let dir = self.dir.unwrap_or_else(default_dir);
         let daemon = self.daemon.or_else(|| variable("DSM_DAEMON"));
@@ -124,7 +129,13 @@ impl Builder {
         let region =
             Region::map(Joined { name: self.name, arbiter: dir.join(SOCKET), connection, process, area, bell })?;
         trap::publish(&region)?;
-        Ok(Session { region: Some(region), host, rank, size, daemon })
+        let mut session = Session { region: Some(region), host, rank, size, daemon };
+        if let Some((processes, patience)) = self.expect {
+            let (rank, size) = (known.0.then_some(rank), known.1.then_some(size));
+            session.rank = start::together(&session, Expected { processes, patience, rank, size })?;
+            session.size = processes;
+        }
+        Ok(session)
     }
 }
 
@@ -190,7 +201,7 @@ impl Session {
     /// Joins with settings.
     #[must_use]
     pub fn builder(name: impl Into<String>) -> Builder {
-        Builder { name: name.into(), dir: None, daemon: None, rank: None, size: None, existing: false }
+        Builder { name: name.into(), dir: None, daemon: None, rank: None, size: None, existing: false, expect: None }
     }
 
     /// Stays joined until the program ends, so that handles can go anywhere.
