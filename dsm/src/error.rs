@@ -60,6 +60,9 @@ pub enum Error {
     /// The ranks of a team have called different collectives, or the same with different lengths, types or roots.
     #[error("{0}")]
     CollectiveMismatch(String),
+    /// Processes that work together do not agree: on how many they are. The text says who did what.
+    #[error("{0}")]
+    Mismatch(String),
     /// The last owner died with units of the semaphore, or with the lock; what it protects may be half done.
     #[error("the last owner of {0:?} died while it held it: what it protects may be half done")]
     OwnerDied(String),

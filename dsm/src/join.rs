@@ -3,11 +3,13 @@
 use crate::connection::Connection;
 use crate::region::{Joined, Region};
 use crate::session::Session;
+use crate::start::{self, Expected};
 use crate::{Error, Result, trap};
 use dsm_core::segment::check_name;
 use dsm_core::wire::control::{Ask, Told};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The socket's name in an arbiter's directory.
 const SOCKET: &str = "arbiter.sock";
@@ -21,11 +23,13 @@ pub struct Builder {
     rank: Option<usize>,
     size: Option<usize>,
     existing: bool,
+    /// How many processes are to come, and how long they may take.
+    pub(crate) expect: Option<(usize, Duration)>,
 }
 
 impl Builder {
     pub(crate) fn new(name: String) -> Self {
-        Self { name, dir: None, daemon: None, rank: None, size: None, existing: false }
+        Self { name, dir: None, daemon: None, rank: None, size: None, existing: false, expect: None }
     }
 
     /// Directory of the arbiter: another "virtual host" of this machine. Default: `DSM_RUNTIME_DIR`, else
@@ -78,6 +82,8 @@ impl Builder {
                 text.parse().map_err(|_| Error::Unavailable(format!("{name}={text:?} is not a number")))
             }),
         };
+        let given = |given: Option<usize>, name: &str| given.is_some() || variable(name).is_some();
+        let known = (given(self.rank, "DSM_RANK"), given(self.size, "DSM_SIZE"));
         let (rank, size) = (number(self.rank, "DSM_RANK", 0)?, number(self.size, "DSM_SIZE", 1)?);
         let dir = self.dir.unwrap_or_else(default_dir);
         let daemon = self.daemon.or_else(|| variable("DSM_DAEMON"));
@@ -110,7 +116,12 @@ impl Builder {
         let region =
             Region::map(Joined { name: self.name, arbiter: dir.join(SOCKET), connection, process, area, bell })?;
         trap::publish(&region)?;
-        let session = Session::joined(region, host, rank, size, daemon);
+        let mut session = Session::joined(region, host, rank, size, daemon);
+        if let Some((processes, patience)) = self.expect {
+            let (rank, size) = (known.0.then_some(rank), known.1.then_some(size));
+            let rank = start::together(&session, Expected { processes, patience, rank, size })?;
+            session.place(rank, processes);
+        }
         session.announce()?;
         Ok(session)
     }

@@ -4,6 +4,7 @@ pub use super::layout::{Argument, Field, Layout, Variant};
 pub use super::{
     Assign, Atomic, InvalidValue, Plain, ReadOnly, ReadOnlySlice, Shared, SharedType, Slice, Unstructured,
 };
+pub use crate::start::run_main;
 
 /// The layout of struct `S`.
 #[must_use]
