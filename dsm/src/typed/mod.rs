@@ -13,6 +13,7 @@ mod atomic;
 mod check;
 mod description;
 mod layout;
+mod line;
 #[doc(hidden)]
 pub mod private;
 mod read_only;
@@ -26,6 +27,7 @@ pub use check::InvalidValue;
 pub use dsm_core::difference::first_difference;
 pub use dsm_core::segment::FieldDesc;
 pub use layout::{Argument, Field, Kind, Layout, Variant};
+pub use line::Line;
 pub use read_only::{ReadOnly, ReadOnlySlice};
 pub use scalar::{Integer, Scalar};
 pub use shared::{Assign, Plain, Shared, SharedType, Unstructured};
