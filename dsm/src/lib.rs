@@ -109,5 +109,6 @@ pub use sync::{
 #[doc(hidden)]
 pub use typed::private as __private;
 pub use typed::{
-    Atomic, Integer, InvalidValue, Layout, ReadOnly, ReadOnlySlice, Scalar, Shared, SharedType, Slice, Versioned,
+    Atomic, Integer, InvalidValue, Layout, List, Pointer, ReadOnly, ReadOnlySlice, Scalar, Shared, SharedType, Slice,
+    Text, Versioned,
 };

@@ -9,7 +9,7 @@ use super::{LockError, LockResult, Mutex, MutexGuard, RwLock, RwLockReadGuard, R
 use super::{OwnedSemaphore, OwnedSemaphoreGuard};
 use crate::region::Region;
 use crate::semaphore::{check, granted};
-use crate::typed::{Atomic, Integer, Scalar, Shared, SharedType};
+use crate::typed::{Atomic, AtomicFlag, Integer, ReadOnly, Scalar, Shared, SharedType};
 use crate::wait::{Wait, submit};
 use crate::{Barrier, BarrierWaitResult, Error, Result, Semaphore, SemaphoreGuard, Session};
 use dsm_core::limits::SLOTS;
@@ -231,6 +231,29 @@ impl<T: Integer> Atomic<'_, T> {
     /// # Errors
     /// As there.
     pub async fn wait_until_async(self, reached: impl FnMut(T) -> bool) -> Result<T> {
+        self.shared().wait_until_async(reached).await
+    }
+}
+
+impl AtomicFlag<'_> {
+    /// See [`Shared::wait_until_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn wait_until_async(self, mut reached: impl FnMut(bool) -> bool) -> Result<bool> {
+        Ok(self.byte().wait_until_async(|byte| reached(byte != 0)).await? != 0)
+    }
+}
+
+impl<T: SharedType> ReadOnly<'_, T> {
+    /// See [`Shared::wait_until_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn wait_until_async(self, reached: impl FnMut(T) -> bool) -> Result<T>
+    where
+        T: Scalar,
+    {
         self.shared().wait_until_async(reached).await
     }
 }

@@ -1,6 +1,6 @@
 //! Waiting until a word of shared memory has a certain value.
 
-use crate::typed::{Atomic, Integer, Scalar, Shared, SharedType};
+use crate::typed::{Atomic, AtomicFlag, Integer, ReadOnly, Scalar, Shared, SharedType};
 use crate::wait::{POLLS, deadline};
 use crate::{Error, Result};
 use dsm_core::sys::futex;
@@ -65,6 +65,48 @@ impl<T: Integer> Atomic<'_, T> {
     /// # Errors
     /// [`Error::TimedOut`], or what the session's end causes.
     pub fn wait_until_timeout(self, reached: impl FnMut(T) -> bool, timeout: Duration) -> Result<T> {
+        self.shared().wait_until_timeout(reached, timeout)
+    }
+}
+
+impl AtomicFlag<'_> {
+    /// Waits until `reached` says yes to the value, and returns that value; see [`Shared::wait_until`].
+    ///
+    /// # Errors
+    /// What the session's end causes.
+    pub fn wait_until(self, mut reached: impl FnMut(bool) -> bool) -> Result<bool> {
+        self.byte().wait_until(|byte| reached(byte != 0)).map(|byte| byte != 0)
+    }
+
+    /// As [`wait_until`](Self::wait_until), but no longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], or what the session's end causes.
+    pub fn wait_until_timeout(self, mut reached: impl FnMut(bool) -> bool, timeout: Duration) -> Result<bool> {
+        self.byte().wait_until_timeout(|byte| reached(byte != 0), timeout).map(|byte| byte != 0)
+    }
+}
+
+impl<T: SharedType> ReadOnly<'_, T> {
+    /// Waits until `reached` says yes to the value, and returns that value; see [`Shared::wait_until`].
+    ///
+    /// # Errors
+    /// What the session's end causes.
+    pub fn wait_until(self, reached: impl FnMut(T) -> bool) -> Result<T>
+    where
+        T: Scalar,
+    {
+        self.shared().wait_until(reached)
+    }
+
+    /// As [`wait_until`](Self::wait_until), but no longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], or what the session's end causes.
+    pub fn wait_until_timeout(self, reached: impl FnMut(T) -> bool, timeout: Duration) -> Result<T>
+    where
+        T: Scalar,
+    {
         self.shared().wait_until_timeout(reached, timeout)
     }
 }

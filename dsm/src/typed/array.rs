@@ -51,7 +51,6 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, [T; N]> {
     /// How many elements there are.
     #[inline]
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "an array in shared memory is never empty")]
     pub fn len(self) -> usize {
         N
     }

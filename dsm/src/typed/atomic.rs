@@ -260,7 +260,13 @@ std_atomic! {
 #[derive(Clone, Copy, Debug)]
 pub struct AtomicFlag<'s>(Atomic<'s, u8>);
 
-impl AtomicFlag<'_> {
+impl<'s> AtomicFlag<'s> {
+    /// The byte that it is stored as.
+    #[inline]
+    pub(crate) fn byte(self) -> Shared<'s, u8> {
+        self.0.shared()
+    }
+
     /// Loads the value. It does not leave the host.
     #[inline]
     #[must_use]

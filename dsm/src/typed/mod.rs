@@ -14,12 +14,15 @@ mod check;
 mod description;
 mod layout;
 mod line;
+mod list;
+mod pointer;
 #[doc(hidden)]
 pub mod private;
 mod read_only;
 mod scalar;
 mod shared;
 mod slice;
+mod text;
 mod versioned;
 
 pub use atomic::{Atomic, AtomicFlag, AtomicWord};
@@ -28,8 +31,11 @@ pub use dsm_core::difference::first_difference;
 pub use dsm_core::segment::FieldDesc;
 pub use layout::{Argument, Field, Kind, Layout, Variant};
 pub use line::Line;
+pub use list::List;
+pub use pointer::{BadPointer, Pointer};
 pub use read_only::{ReadOnly, ReadOnlySlice};
 pub use scalar::{Integer, Scalar};
 pub use shared::{Assign, Plain, Shared, SharedType, Unstructured};
 pub use slice::{IntoIter, Slice};
+pub use text::{CapacityError, InvalidText, Text};
 pub use versioned::{Draft, Versioned};

@@ -1,8 +1,9 @@
 //! [`Versioned`]: a value of which every reader sees one published state, never a mix of two.
 
-use super::layout::{Field, Layout};
+use super::layout::{Argument, Field, Layout};
 use super::private::structure;
-use super::shared::{Shared, SharedType, Unstructured};
+use super::read_only::ReadOnly;
+use super::shared::{Assign, Plain, Shared, SharedType, Unstructured};
 use crate::semaphore::SemaphoreGuard;
 use crate::sync::{Object, open_at};
 use crate::wait::deadline;
@@ -43,7 +44,7 @@ use std::time::{Duration, Instant};
 /// Publishers take turns by a semaphore of the session. One that dies in the middle has changed only the copy that does
 /// not count: readers go on with the last published state, and the next publisher gets its turn.
 ///
-/// The bytes are 16 (the version, and 8 that are reserved) and twice those of `T`. `T` may be aligned to at most 16 bytes,
+/// `T` is a type of which any bytes make a value (no `char`s, no enums). The bytes are 16 (the version, and 8 that are reserved) and twice those of `T`. `T` may be aligned to at most 16 bytes,
 /// and the whole must have no padding: one of an alignment of 1, 2 or 4 must have a multiple of 4 bytes.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -62,6 +63,8 @@ impl<T: SharedType> Versioned<T> {
         Field::new("_reserved", 8, u64::LAYOUT),
         Field::new("copies", COPIES, <[T; 2]>::LAYOUT),
     ];
+
+    const ARGUMENTS: &'static [Argument] = &[Argument::Type(T::LAYOUT)];
 
     const HAS_NO_PADDING: () = {
         assert!(align_of::<T>() <= COPIES, "what is versioned may be aligned to at most 16 bytes");
@@ -86,16 +89,29 @@ impl<T: SharedType> Versioned<T> {
 unsafe impl<T: SharedType> SharedType for Versioned<T> {
     const LAYOUT: &'static Layout = &{
         let () = Self::HAS_NO_PADDING;
-        structure::<Self>("Versioned", Self::FIELDS)
+        structure::<Self>("Versioned", Self::FIELDS).with_arguments(Self::ARGUMENTS)
     };
     type Fields<'s> = Unstructured<'s, Self>;
+    type ReadFields<'s> = Unstructured<'s, Self>;
     type Getter<'s> = Shared<'s, Self>;
-    type Setter<'a> = &'a Self;
+    type ReadGetter<'s> = ReadOnly<'s, Self>;
 
     #[inline]
     fn get_field(field: Shared<'_, Self>) -> Shared<'_, Self> {
         field
     }
+
+    #[inline]
+    fn read_field(field: ReadOnly<'_, Self>) -> ReadOnly<'_, Self> {
+        field
+    }
+}
+
+// SAFETY: any bytes are a version, and any are a `T`.
+unsafe impl<T: Plain> Plain for Versioned<T> {}
+
+impl<T: SharedType + Copy> Assign for Versioned<T> {
+    type Setter<'a> = &'a Self;
 
     #[inline]
     fn set_field(field: Shared<'_, Self>, value: &Self) {
@@ -106,14 +122,14 @@ unsafe impl<T: SharedType> SharedType for Versioned<T> {
 /// Looks at a version that is changing before a reader gives the processor away.
 const TRIES: u32 = 16;
 
-impl<'s, T: SharedType> Shared<'s, Versioned<T>> {
+impl<'s, T: Plain> Shared<'s, Versioned<T>> {
     fn version_word(self) -> Shared<'s, u64> {
         self.part::<u64, 0>()
     }
 
     /// The copy that counts at `version`.
     fn copy(self, version: u64) -> Shared<'s, T> {
-        let copies = self.part::<[T; 2], COPIES>().as_slice();
+        let copies = self.part::<[T; 2], 2>().as_slice();
         copies.at((version % 2) as usize)
     }
 
@@ -262,15 +278,39 @@ impl<'s, T: SharedType> Shared<'s, Versioned<T>> {
     }
 }
 
+impl<T: Plain> ReadOnly<'_, Versioned<T>> {
+    /// As [`Shared::version`].
+    #[must_use]
+    pub fn version(self) -> u64 {
+        self.shared().version()
+    }
+
+    /// As [`Shared::snapshot`].
+    ///
+    /// # Errors
+    /// What the session's end causes.
+    pub fn snapshot(self) -> Result<T> {
+        self.shared().snapshot()
+    }
+
+    /// As [`Shared::newer_than`].
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], or what the session's end causes.
+    pub fn newer_than(self, version: u64, timeout: Duration) -> Result<(u64, T)> {
+        self.shared().newer_than(version, timeout)
+    }
+}
+
 /// A working copy of what is to be published: dereferences to it. Dropped, it publishes nothing.
 #[must_use = "nothing is published unless `publish` is called"]
-pub struct Draft<'s, T: SharedType> {
+pub struct Draft<'s, T: Plain> {
     of: Shared<'s, Versioned<T>>,
     value: T,
     turn: SemaphoreGuard<'s>,
 }
 
-impl<T: SharedType> Draft<'_, T> {
+impl<T: Plain> Draft<'_, T> {
     /// Publishes the working copy. Returns its version.
     ///
     /// # Errors
@@ -283,7 +323,7 @@ impl<T: SharedType> Draft<'_, T> {
     }
 }
 
-impl<T: SharedType> Deref for Draft<'_, T> {
+impl<T: Plain> Deref for Draft<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -291,13 +331,13 @@ impl<T: SharedType> Deref for Draft<'_, T> {
     }
 }
 
-impl<T: SharedType> DerefMut for Draft<'_, T> {
+impl<T: Plain> DerefMut for Draft<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.value
     }
 }
 
-impl<T: SharedType + fmt::Debug> fmt::Debug for Draft<'_, T> {
+impl<T: Plain + fmt::Debug> fmt::Debug for Draft<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Draft").field(&self.value).finish()
     }

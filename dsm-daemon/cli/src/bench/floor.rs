@@ -171,7 +171,7 @@ pub fn relayed_round_trip(rounds: usize) -> std::io::Result<f64> {
     const ASKED: u64 = 1;
     const ANSWERED: u64 = 2;
     const OVER: u64 = 3;
-    let (mut here, mut there) = sockets()?;
+    let (here, mut there) = sockets()?;
     here.set_nonblocking(true)?;
     there.set_nonblocking(true)?;
     /// Whether 64 bytes have come; what is sent in one piece over loopback comes in one.
