@@ -107,7 +107,7 @@ pub use raw_hole::RawHole;
 pub use semaphore::{Semaphore, SemaphoreGuard};
 pub use session::Session;
 pub use sync::{
-    LockError, LockResult, Mutex, MutexGuard, OwnedSemaphore, OwnedSemaphoreGuard, RwLock, RwLockReadGuard,
+    LockError, LockResult, Mutex, MutexGuard, OwnedSemaphore, OwnedSemaphoreGuard, ReadLock, RwLock, RwLockReadGuard,
     RwLockWriteGuard, TryLockResult, field,
 };
 #[doc(hidden)]
