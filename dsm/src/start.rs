@@ -1,6 +1,7 @@
 //! Starting together: ranks for processes that nobody numbered, and a `main` that has joined.
 
-use crate::session::{Builder, Session};
+use crate::join::Builder;
+use crate::session::Session;
 use crate::{Error, LockError, Result};
 use dsm_core::limits::PARTIES;
 use std::fmt::Display;
