@@ -27,7 +27,7 @@ fn scramble<T: SharedType>(value: Shared<'_, T>, state: &mut u64) {
     for at in 0..size_of::<T>() {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // SAFETY: within the value; of these types any bytes are one. The store traps.
-        unsafe { value.as_ptr().cast::<u8>().add(at).write_volatile((*state >> 40) as u8) };
+        unsafe { value.as_ptr().cast::<u8>().wrapping_add(at).write_volatile((*state >> 40) as u8) };
     }
 }
 
@@ -163,11 +163,9 @@ fn whatever_is_stored_pointers_lead_nowhere_else() {
     foreign.point_to(Some(words.at(2))).unwrap();
     words.set(2, 5);
     assert_eq!(foreign.follow().unwrap().unwrap().get(), 5);
-    let stored = node.next().as_ptr().cast::<u64>();
-    // SAFETY: both pointers are values of the session; the stores trap.
-    let copy =
-        |at: usize| unsafe { stored.add(at).write_volatile(foreign.as_ptr().cast::<u64>().add(at).read_volatile()) };
-    (0..2).for_each(copy);
+    let foreign = foreign.load();
+    // SAFETY: the place of one pointer, in which a pointer of another type is stored; of both any bytes will do.
+    unsafe { node.next().as_ptr().cast::<Pointer<u64>>().write_volatile(foreign) };
     assert!(matches!(node.next().follow(), Err(BadPointer::OtherType(_))));
     // The right type, wrong places: beside its segment, at its end, not aligned, at the end of everything.
     node.next().point_to(Some(node)).unwrap();
