@@ -9,6 +9,12 @@ pub(crate) enum FieldKind {
     Integer,
     /// A float.
     Float,
+    /// A `bool`.
+    Bool,
+    /// A `char`: not all bytes are one.
+    Char,
+    /// An atomic of std: its getter gives what has its operations.
+    Atomic,
     /// An array of such elements.
     Array,
     /// Something with a name that the compiler has to look up.
@@ -40,8 +46,7 @@ pub(crate) fn classify(ty: &Type) -> Result<FieldKind, (&Type, Refusal)> {
             Ok(FieldKind::Array)
         }
         _ => match (scalar(ty), refusal::of_type(ty)) {
-            (Some((_, true)), _) => Ok(FieldKind::Float),
-            (Some((_, false)), _) => Ok(FieldKind::Integer),
+            (Some((_, kind)), _) => Ok(kind),
             (None, Some(refusal)) => Err((ty, refusal)),
             (None, None) => Ok(FieldKind::Named),
         },
@@ -93,22 +98,49 @@ pub(crate) fn padding(fields: &[Extent]) -> Vec<(usize, u64)> {
     gaps
 }
 
-/// The size of a scalar in bytes, which is its alignment too on x86-64, and whether it is a float.
-fn scalar(ty: &Type) -> Option<(u64, bool)> {
+/// The size of a scalar in bytes, which is its alignment too on x86-64, and what it is.
+fn scalar(ty: &Type) -> Option<(u64, FieldKind)> {
     let Type::Path(path) = ty else { return None };
     if path.qself.is_some() {
         return None;
     }
+    let name = path.path.segments.last()?;
+    if let Some(size) = atomic(&name.ident.to_string()).filter(|_| name.arguments.is_none()) {
+        return Some((size, FieldKind::Atomic));
+    }
     match path.path.get_ident()?.to_string().as_str() {
-        "u8" | "i8" => Some((1, false)),
-        "u16" | "i16" => Some((2, false)),
-        "u32" | "i32" => Some((4, false)),
-        "u64" | "i64" => Some((8, false)),
-        "u128" | "i128" => Some((16, false)),
-        "f32" => Some((4, true)),
-        "f64" => Some((8, true)),
+        "u8" | "i8" => Some((1, FieldKind::Integer)),
+        "u16" | "i16" => Some((2, FieldKind::Integer)),
+        "u32" | "i32" => Some((4, FieldKind::Integer)),
+        "u64" | "i64" => Some((8, FieldKind::Integer)),
+        "u128" | "i128" => Some((16, FieldKind::Integer)),
+        "f32" => Some((4, FieldKind::Float)),
+        "f64" => Some((8, FieldKind::Float)),
+        "bool" => Some((1, FieldKind::Bool)),
+        "char" => Some((4, FieldKind::Char)),
         _ => None,
     }
+}
+
+/// The size of an atomic of std.
+fn atomic(name: &str) -> Option<u64> {
+    match name {
+        "AtomicBool" | "AtomicU8" | "AtomicI8" => Some(1),
+        "AtomicU16" | "AtomicI16" => Some(2),
+        "AtomicU32" | "AtomicI32" => Some(4),
+        "AtomicU64" | "AtomicI64" => Some(8),
+        _ => None,
+    }
+}
+
+/// Whether values of this type are certainly not `Copy`.
+pub(crate) fn is_atomic(ty: &Type) -> bool {
+    matches!(scalar(innermost(ty)), Some((_, FieldKind::Atomic)))
+}
+
+/// Whether all bytes of this type are known to be a value, or to be made one.
+pub(crate) fn is_plain(ty: &Type) -> bool {
+    !matches!(scalar(innermost(ty)), Some((_, FieldKind::Atomic | FieldKind::Char)))
 }
 
 fn literal(len: &Expr) -> Option<u64> {
@@ -178,8 +210,8 @@ mod tests {
 
     #[test]
     fn refusals_reach_into_arrays() {
-        let ty = parse_quote!([[bool; 3]; 3]);
-        let Err((inner, _)) = classify(&ty) else { panic!("`bool` was accepted") };
-        assert_eq!(*inner, parse_quote!(bool));
+        let ty = parse_quote!([[usize; 3]; 3]);
+        let Err((inner, _)) = classify(&ty) else { panic!("`usize` was accepted") };
+        assert_eq!(*inner, parse_quote!(usize));
     }
 }

@@ -1,15 +1,18 @@
 //! What the attribute stands on: checks that it is a struct that can be shared, and says everything that is wrong
 //! with it at once.
 
-use crate::field::{self, FieldKind};
+use crate::field::{self, Extent, FieldKind};
+use crate::options::{self, FieldOptions};
 use crate::refusal::text;
 use std::collections::HashMap;
 use syn::ext::IdentExt;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Error, Field, Fields, Ident, Item, ItemStruct, Meta, Path, Token};
+use syn::spanned::Spanned;
+use syn::{Attribute, Error, Fields, Ident, Index, Item, ItemStruct, Member, Meta, Path, Token, Type};
 
 /// Methods of the handle itself, `dsm::Shared`: an accessor of that name would be hidden by them.
-const HANDLE_METHODS: &[&str] = &["as_ptr", "hole", "load", "raw_hole", "store"];
+const HANDLE_METHODS: &[&str] =
+    &["as_ptr", "hole", "load", "raw_hole", "read_only", "snapshot", "store", "try_load", "update"];
 
 /// Methods that every handle has from traits that are always in scope.
 const PRELUDE_METHODS: &[&str] = &["clone", "clone_into", "into", "to_owned", "try_into"];
@@ -33,6 +36,16 @@ pub(crate) struct SharedStruct {
 pub(crate) struct SharedField {
     /// What it is.
     pub(crate) kind: FieldKind,
+    /// Its type as it was written.
+    pub(crate) ty: Type,
+    /// What it is called in the struct.
+    pub(crate) member: Member,
+    /// What its accessors are named after.
+    pub(crate) base: Ident,
+    /// What it is called in the layout.
+    pub(crate) text: String,
+    /// What was asked for.
+    pub(crate) options: FieldOptions,
     /// Its accessors, without those that would collide with others.
     pub(crate) accessors: Vec<(Accessor, Ident)>,
 }
@@ -48,17 +61,12 @@ pub(crate) enum Accessor {
     Handle,
     /// `x_atomic()`.
     Atomic,
+    /// `update_x(|value| ...)`.
+    Update,
 }
 
 /// Looks through `item`. What is wrong with it goes to `errors`; `None` if nothing can be made of it.
-pub(crate) fn check(item: Item, errors: &mut Vec<Error>) -> Option<SharedStruct> {
-    let item = match item {
-        Item::Struct(item) => item,
-        other => {
-            errors.push(not_a_struct(&other));
-            return None;
-        }
-    };
+pub(crate) fn check(item: ItemStruct, errors: &mut Vec<Error>) -> Option<SharedStruct> {
     if !check_shape(&item, errors) {
         return None;
     }
@@ -85,22 +93,16 @@ pub(crate) fn check(item: Item, errors: &mut Vec<Error>) -> Option<SharedStruct>
 }
 
 /// Whether this is the path of the attribute itself: `shared` or `dsm::shared`.
-fn is_shared(path: &Path) -> bool {
+pub(crate) fn is_shared(path: &Path) -> bool {
     let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     matches!(names[..], ["shared"] | ["dsm", "shared"])
 }
 
-fn not_a_struct(item: &Item) -> Error {
-    let only = "`#[dsm::shared]` is for structs with named fields";
+/// What to say of an item that is neither a struct nor an enum.
+pub(crate) fn not_shareable(item: &Item) -> Error {
+    let only = "`#[dsm::shared]` is for structs, and enums without data";
     match item {
-        Item::Enum(item) => Error::new(
-            item.enum_token.span,
-            format!(
-                "{only}: any bytes may be stored by another process, and not all make a variant of an enum; \
-                 share a number, and match on it"
-            ),
-        ),
         Item::Union(item) => Error::new(
             item.union_token.span,
             format!("{only}: use one struct for each reading of a union, or an array of bytes"),
@@ -121,22 +123,19 @@ fn not_a_struct(item: &Item) -> Error {
     }
 }
 
-/// Whether it is a struct of named fields without parameters.
+/// Whether it is a struct with fields, and without parameters but constants.
 fn check_shape(item: &ItemStruct, errors: &mut Vec<Error>) -> bool {
     let before = errors.len();
+    let nothing = "a struct without fields cannot be shared: it has no bytes";
     match &item.fields {
-        Fields::Unnamed(fields) => errors.push(Error::new(
-            fields.paren_token.span.join(),
-            "a tuple struct cannot be shared: accessors are named after the fields; give the fields names",
-        )),
-        Fields::Unit => {
-            errors.push(Error::new_spanned(&item.ident, "a struct without fields cannot be shared: it has no bytes"))
+        Fields::Unnamed(fields) if fields.unnamed.is_empty() => {
+            errors.push(Error::new(fields.paren_token.span.join(), nothing));
         }
-        Fields::Named(fields) if fields.named.is_empty() => errors.push(Error::new(
-            fields.brace_token.span.join(),
-            "a struct without fields cannot be shared: it has no bytes",
-        )),
-        Fields::Named(_) => {}
+        Fields::Unit => errors.push(Error::new_spanned(&item.ident, nothing)),
+        Fields::Named(fields) if fields.named.is_empty() => {
+            errors.push(Error::new(fields.brace_token.span.join(), nothing));
+        }
+        Fields::Named(_) | Fields::Unnamed(_) => {}
     }
     for lifetime in item.generics.lifetimes() {
         errors.push(Error::new_spanned(
@@ -150,16 +149,10 @@ fn check_shape(item: &ItemStruct, errors: &mut Vec<Error>) -> bool {
             "a shared struct has no type parameters: all programs have to agree on its layout; write out the type",
         ));
     }
-    for parameter in item.generics.const_params() {
-        errors.push(Error::new_spanned(
-            parameter,
-            "a shared struct has no const parameters: all programs have to agree on its layout; use a constant",
-        ));
-    }
     errors.len() == before
 }
 
-fn missing_derives(attributes: &[Attribute]) -> Vec<&'static str> {
+pub(crate) fn missing_derives(attributes: &[Attribute]) -> Vec<&'static str> {
     let derived = |name: &str| {
         let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
         derives
@@ -201,7 +194,7 @@ fn check_repr(shared: &mut SharedStruct, errors: &mut Vec<Error>) -> bool {
 }
 
 fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
-    for field in &shared.item.fields {
+    for (index, field) in shared.item.fields.iter_mut().enumerate() {
         if let Some(cfg) = field.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
             errors.push(Error::new_spanned(
                 cfg,
@@ -209,29 +202,50 @@ fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
             ));
             shared.is_usable = false;
         }
+        let options = options::of_field(&mut field.attrs, errors);
         let kind = field::classify(&field.ty).unwrap_or_else(|(ty, refusal)| {
             errors.push(Error::new_spanned(ty, refusal.message));
             shared.is_usable &= refusal.is_harmless;
             FieldKind::Refused
         });
-        shared.fields.push(SharedField { kind, accessors: Vec::new() });
+        let span = field.ty.span();
+        let member = match &field.ident {
+            Some(name) => Member::Named(name.clone()),
+            None => Member::Unnamed(Index { index: u32::try_from(index).unwrap_or(u32::MAX), span }),
+        };
+        let (base, text) = match (&options.rename, &field.ident) {
+            (Some(name), _) | (None, Some(name)) => (name.clone(), name.unraw().to_string()),
+            (None, None) => (Ident::new(&format!("field_{index}"), span), index.to_string()),
+        };
+        let ty = field.ty.clone();
+        shared.fields.push(SharedField { kind, ty, member, base, text, options, accessors: Vec::new() });
     }
 }
 
 /// Reports padding, if the extents of all fields are known.
 fn check_padding(shared: &SharedStruct, errors: &mut Vec<Error>) {
-    let extents: Option<Vec<_>> = shared.item.fields.iter().map(|field| field::extent(&field.ty)).collect();
-    let Some(extents) = extents else { return };
+    let extents = shared.fields.iter().map(|field| {
+        let Extent { size, align } = field::extent(&field.ty)?;
+        Some(if field.options.is_aligned {
+            Extent { size: size.next_multiple_of(64), align: 64 }
+        } else {
+            Extent { size, align }
+        })
+    });
+    let Some(extents) = extents.collect::<Option<Vec<_>>>() else { return };
     for (index, gap) in field::padding(&extents) {
-        let field = shared.item.fields.iter().nth(index).expect("padding comes after a field");
-        let name = field_name(field);
+        let Some(field) = shared.fields.get(index) else { continue };
         let bytes = if gap == 1 { "byte" } else { "bytes" };
-        errors.push(Error::new_spanned(
-            name,
+        let filler = match field.member {
+            Member::Named(_) => format!("_pad: [u8; {gap}]"),
+            Member::Unnamed(_) => format!("[u8; {gap}]"),
+        };
+        errors.push(Error::new(
+            field.base.span(),
             format!(
                 "{gap} padding {bytes} after `{}`: shared memory has none, because nobody stores them; \
-                 fill the gap by a field `_pad: [u8; {gap}]`, or put larger fields first",
-                name.unraw()
+                 fill the gap by a field `{filler}`, or put larger fields first",
+                field.text
             ),
         ));
     }
@@ -239,48 +253,52 @@ fn check_padding(shared: &SharedStruct, errors: &mut Vec<Error>) {
 
 /// Names the accessors, and reports those that collide.
 fn check_names(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
-    let mut taken: HashMap<String, (Accessor, String)> = HashMap::new();
-    let mut fields: Vec<_> = shared.fields.iter_mut().zip(&shared.item.fields).collect();
-    fields.retain(|(_, field)| !field_name(field).unraw().to_string().starts_with('_'));
+    let mut taken: HashMap<String, (Accessor, Ident)> = HashMap::new();
+    let mut fields: Vec<_> = shared.fields.iter_mut().collect();
+    fields.retain(|field| !field.options.skips_accessors && !field.base.unraw().to_string().starts_with('_'));
     // Getters first: it is the field with the longer name that is told to change.
-    for accessor in [Accessor::Get, Accessor::Set, Accessor::Handle, Accessor::Atomic] {
-        for (shared_field, field) in &mut fields {
-            if !accessor.is_made_for(&shared_field.kind) {
+    for accessor in Accessor::ALL {
+        for field in &mut fields {
+            if !accessor.is_made_for(field) {
                 continue;
             }
-            let field_ident = field_name(field);
-            let field_name = field_ident.unraw().to_string();
-            let name = accessor.name(field_ident);
+            let field_name = field.base.unraw().to_string();
+            let name = accessor.name(&field.base);
             let key = name.unraw().to_string();
             if accessor == Accessor::Get
                 && let Some(message) = hidden_by(&key)
             {
-                errors.push(Error::new_spanned(field_ident, message));
+                errors.push(Error::new(field.base.span(), message));
                 continue;
             }
             if let Some((other, other_field)) = taken.get(&key) {
                 let (span, message) = match other {
+                    // Only a new name can be the same.
+                    Accessor::Get if accessor == Accessor::Get => {
+                        (field.base.span(), format!("two fields are called `{key}`; give one another name"))
+                    }
                     // The getter of one field is the setter of another.
                     Accessor::Get => (
-                        find(&shared.item, other_field),
+                        other_field.span(),
                         format!(
                             "field `{key}` collides with the accessor `{key}` of field `{field_name}`; \
                              give it another name"
                         ),
                     ),
                     _ => (
-                        field_ident,
+                        field.base.span(),
                         format!(
-                            "field `{field_name}` and field `{other_field}` both have an accessor `{key}`; \
-                             give one another name"
+                            "field `{field_name}` and field `{}` both have an accessor `{key}`; \
+                             give one another name",
+                            other_field.unraw()
                         ),
                     ),
                 };
-                errors.push(Error::new_spanned(span, message));
+                errors.push(Error::new(span, message));
                 continue;
             }
-            taken.insert(key, (accessor, field_name));
-            shared_field.accessors.push((accessor, name));
+            taken.insert(key, (accessor, field.base.clone()));
+            field.accessors.push((accessor, name));
         }
     }
 }
@@ -299,23 +317,27 @@ fn hidden_by(name: &str) -> Option<String> {
     })
 }
 
-fn find<'a>(item: &'a ItemStruct, name: &str) -> &'a Ident {
-    let names = item.fields.iter().map(field_name);
-    names.into_iter().find(|ident| ident.unraw() == name).expect("only names of fields are looked for")
-}
-
-/// The name of a field of a struct whose fields have names.
-pub(crate) fn field_name(field: &Field) -> &Ident {
-    field.ident.as_ref().expect("the fields have names")
-}
-
 impl Accessor {
-    fn is_made_for(self, kind: &FieldKind) -> bool {
+    const ALL: [Self; 5] = [Self::Get, Self::Set, Self::Handle, Self::Atomic, Self::Update];
+
+    fn is_made_for(self, field: &SharedField) -> bool {
+        let (kind, is_read_only) = (&field.kind, field.options.is_read_only);
         match self {
-            Self::Get | Self::Set => true,
+            Self::Get => true,
+            Self::Set => !is_read_only && !field::is_atomic(&field.ty),
             Self::Handle => !matches!(kind, FieldKind::Refused),
-            Self::Atomic => matches!(kind, FieldKind::Integer),
+            Self::Atomic => !is_read_only && matches!(kind, FieldKind::Integer),
+            Self::Update => {
+                let has_values =
+                    matches!(kind, FieldKind::Integer | FieldKind::Float | FieldKind::Bool | FieldKind::Named);
+                !is_read_only && has_values
+            }
         }
+    }
+
+    /// Whether it does not store.
+    pub(crate) fn reads(self) -> bool {
+        matches!(self, Self::Get | Self::Handle)
     }
 
     fn name(self, field: &Ident) -> Ident {
@@ -325,6 +347,7 @@ impl Accessor {
             Self::Set => Ident::new(&format!("set_{plain}"), field.span()),
             Self::Handle => Ident::new(&format!("{plain}_ref"), field.span()),
             Self::Atomic => Ident::new(&format!("{plain}_atomic"), field.span()),
+            Self::Update => Ident::new(&format!("update_{plain}"), field.span()),
         }
     }
 }
@@ -335,7 +358,7 @@ mod tests {
     use syn::parse_quote;
 
     /// The names of all accessors, and what was found to be wrong.
-    fn checked(item: Item) -> (Vec<String>, Vec<String>) {
+    fn checked(item: ItemStruct) -> (Vec<String>, Vec<String>) {
         let mut errors = Vec::new();
         let shared = check(item, &mut errors);
         let accessors = shared.iter().flat_map(|shared| &shared.fields).flat_map(|field| &field.accessors);
@@ -348,8 +371,8 @@ mod tests {
             struct Board { r#type: u32, speed: f32, scores: [u64; 3], pos: Pos, _pad: u64 }
         });
         assert_eq!(errors, [] as [&str; 0]);
-        let expected = "r#type set_type type_ref type_atomic speed set_speed speed_ref \
-                        scores set_scores scores_ref pos set_pos pos_ref";
+        let expected = "r#type set_type type_ref type_atomic update_type speed set_speed speed_ref update_speed \
+                        scores set_scores scores_ref pos set_pos pos_ref update_pos";
         assert_eq!(accessors, expected.split_whitespace().collect::<Vec<_>>());
     }
 
@@ -370,6 +393,38 @@ mod tests {
         assert_eq!(errors.len(), 2, "{errors:?}");
         assert!(errors[0].contains("field `set_x` collides with the accessor `set_x` of field `x`"));
         assert!(errors[1].contains("field `set_x` and field `x_atomic` both have an accessor `set_x_atomic`"));
+    }
+
+    #[test]
+    fn options_of_fields_change_their_accessors() {
+        let (accessors, errors) = checked(parse_quote! {
+            struct Board {
+                #[dsm(skip_accessors)] a: u32, #[dsm(rename = "bee")] b: u32, #[dsm(read_only)] c: u64, d: AtomicU64,
+                e: char,
+            }
+        });
+        assert_eq!(
+            errors,
+            ["4 padding bytes after `e`: shared memory has none, because nobody stores them; \
+                             fill the gap by a field `_pad: [u8; 4]`, or put larger fields first"]
+        );
+        let expected = "bee set_bee bee_ref bee_atomic update_bee c c_ref d d_ref e set_e e_ref";
+        assert_eq!(accessors, expected.split_whitespace().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn fields_of_tuple_structs_are_numbered() {
+        let (accessors, errors) = checked(parse_quote! { struct Pair(f32, #[dsm(rename = "y", read_only)] f32); });
+        assert_eq!(errors, [] as [&str; 0]);
+        assert_eq!(accessors, ["field_0", "set_field_0", "field_0_ref", "update_field_0", "y", "y_ref"]);
+    }
+
+    #[test]
+    fn wrong_options_of_fields_are_found() {
+        let (_, errors) = checked(parse_quote! {
+            struct Board { #[dsm(hot, align = 32, rename, rename = "1x")] a: u32, b: u32, #[dsm(rename = "b")] c: u32 }
+        });
+        assert_eq!(errors.len(), 6, "{errors:?}");
     }
 
     #[test]
@@ -396,7 +451,7 @@ mod tests {
     fn everything_wrong_is_said_at_once() {
         let (_, errors) = checked(parse_quote! {
             #[repr(packed)]
-            struct Board { a: bool, #[cfg(x)] b: u32, load: u32, c: Vec<u8>, d: [usize; 3] }
+            struct Board { a: isize, #[cfg(x)] b: u32, load: u32, c: Vec<u8>, d: [usize; 3] }
         });
         assert_eq!(errors.len(), 6, "{errors:?}");
     }

@@ -4,6 +4,7 @@
 
 use proc_macro::TokenStream;
 
+mod enumeration;
 mod expand;
 mod field;
 mod item;

@@ -72,15 +72,6 @@ fn of_segment(segment: &PathSegment) -> Option<Refusal> {
             refuse("`usize` cannot be shared: its size is the machine's; use `u64`, or `u32` for an index", true)
         }
         ("isize", false) => refuse("`isize` cannot be shared: its size is the machine's; use `i64`", true),
-        ("bool", false) => refuse(
-            "`bool` cannot be shared: any byte may be stored by another process, and a `bool` has only two; use `u8`",
-            true,
-        ),
-        ("char", false) => refuse(
-            "`char` cannot be shared: any bytes may be stored by another process, and not all make a `char`; \
-             use `u32` and `char::from_u32`",
-            true,
-        ),
         ("str", false) => refuse("`str` cannot be shared: use an array of bytes such as `[u8; 32]`", false),
         ("String" | "PathBuf" | "OsString" | "CString", false) => refuse(
             format!(
@@ -139,6 +130,7 @@ fn of_segment(segment: &PathSegment) -> Option<Refusal> {
             ),
             false,
         ),
+        ("AtomicPtr", true) => of_numbers(&segment.ident, &name),
         ("NonNull", true) => refuse(
             "a pointer cannot be shared: it means something only in the process that made it; \
              share an index or an offset",
@@ -152,7 +144,6 @@ fn of_segment(segment: &PathSegment) -> Option<Refusal> {
 /// Std's atomic and non-zero numbers: they are named after the plain ones.
 fn of_numbers(ident: &Ident, name: &str) -> Option<Refusal> {
     let plain = |number: &str| match number {
-        "Bool" => Some("u8"),
         "I8" => Some("i8"),
         "I16" => Some("i16"),
         "I32" => Some("i32"),
@@ -165,14 +156,19 @@ fn of_numbers(ident: &Ident, name: &str) -> Option<Refusal> {
         "U128" => Some("u128"),
         _ => None,
     };
-    if let Some(number) = name.strip_prefix("Atomic").and_then(plain) {
-        return refuse(
-            format!(
-                "`{ident}` is not needed: use `{number}`, and its `_atomic()` accessor for operations that are atomic \
-                 on all hosts"
-            ),
-            false,
-        );
+    match name {
+        "AtomicUsize" | "AtomicIsize" => {
+            let number = if name == "AtomicUsize" { "AtomicU64" } else { "AtomicI64" };
+            return refuse(format!("`{ident}` cannot be shared: its size is the machine's; use `{number}`"), false);
+        }
+        "AtomicPtr" => {
+            return refuse(
+                "`AtomicPtr` cannot be shared: a pointer means something only in the process that made it; \
+                 share an index or an offset in an `AtomicU64`",
+                false,
+            );
+        }
+        _ => {}
     }
     let number = name.strip_prefix("NonZero").and_then(plain)?;
     refuse(
@@ -211,7 +207,7 @@ mod tests {
         assert!(refusal(&parse_quote!(Vec<u8>)).unwrap().contains("`[u8; 64]`"));
         assert!(refusal(&parse_quote!(std::vec::Vec<[u8; 3]>)).unwrap().contains("`[[u8; 3]; 64]`"));
         assert!(refusal(&parse_quote!(std::sync::Arc<Pos>)).unwrap().contains("share the value itself, `Pos`"));
-        assert!(refusal(&parse_quote!(AtomicU32)).unwrap().contains("use `u32`"));
+        assert!(refusal(&parse_quote!(AtomicUsize)).unwrap().contains("use `AtomicU64`"));
         assert!(refusal(&parse_quote!(NonZeroI16)).unwrap().contains("use `i16`"));
     }
 

@@ -163,9 +163,14 @@ fn whatever_is_stored_pointers_lead_nowhere_else() {
     foreign.point_to(Some(words.at(2))).unwrap();
     words.set(2, 5);
     assert_eq!(foreign.follow().unwrap().unwrap().get(), 5);
-    let foreign = foreign.load();
-    // SAFETY: the place of one pointer, in which a pointer of another type is stored; of both any bytes will do.
-    unsafe { node.next().as_ptr().cast::<Pointer<u64>>().write_volatile(foreign) };
+    let stored = node.next().as_ptr().cast::<u64>();
+    let copy = |at: usize| {
+        // SAFETY: a word of a pointer in the session.
+        let word = unsafe { foreign.as_ptr().cast::<u64>().wrapping_add(at).read_volatile() };
+        // SAFETY: as above; the store traps.
+        unsafe { stored.wrapping_add(at).write_volatile(word) };
+    };
+    (0..2).for_each(copy);
     assert!(matches!(node.next().follow(), Err(BadPointer::OtherType(_))));
     // The right type, wrong places: beside its segment, at its end, not aligned, at the end of everything.
     node.next().point_to(Some(node)).unwrap();

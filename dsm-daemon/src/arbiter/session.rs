@@ -1,5 +1,6 @@
 //! One session on one host: the log, the replica, the way to the server.
 
+mod segments;
 mod waking;
 
 use crate::arbiter::Descriptors;
@@ -8,20 +9,20 @@ use crate::link::{HIGH, Link};
 use crate::{Error, Result};
 use async_io::Async;
 use dsm_core::control::{Control, Ended};
-use dsm_core::limits::{PAGE, PROCESSES, SPACE};
+use dsm_core::limits::{PROCESSES, SPACE};
 use dsm_core::lock::ARBITER;
 use dsm_core::log::{SharedArea, SharedLog};
 use dsm_core::memory::Mapped;
 use dsm_core::record::{DIED, Kind, SyncBody};
 use dsm_core::replica::{Progress, Replica};
-use dsm_core::segment::SegmentInfo;
 use dsm_core::sync::Ordering::{Relaxed, Release};
 use dsm_core::sync::{Barrier, spin};
 use dsm_core::sys::{event, futex, map, membarrier};
 use dsm_core::watch::Lines;
 use dsm_core::wire::control::{Ask, Reason, Refusal, Request, Response, SessionStatus, Told, frame, parse};
 use dsm_core::wire::{Frame, FrameHeader, FrameKind};
-use std::collections::{BTreeMap, BTreeSet};
+use segments::Held;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -34,16 +35,6 @@ pub enum Uplink {
     Local,
     /// Over a socket.
     Remote(Box<Link>),
-}
-
-#[derive(Debug)]
-struct Held {
-    info: SegmentInfo,
-    file: OwnedFd,
-    /// Its bytes have all come.
-    ready: bool,
-    /// The clients that have it.
-    users: BTreeSet<u64>,
 }
 
 /// Who waits for the answer to a request.
@@ -291,28 +282,6 @@ impl HostSession {
         }
     }
 
-    /// Answers those who wait for segments that are complete.
-    fn serve_ready(&mut self) {
-        let mut still = Vec::new();
-        for waiting in std::mem::take(&mut self.waiting) {
-            match waiting.segment.and_then(|id| self.segments.get_mut(&id)).filter(|held| held.ready) {
-                Some(held) => {
-                    held.users.insert(waiting.client);
-                    let answer = match held.file.try_clone() {
-                        Ok(file) => (Told::Opened(held.info.clone()), vec![file]),
-                        Err(error) => {
-                            let text = format!("the arbiter has no descriptors left: {error}");
-                            (Told::Refused(Refusal::new(Reason::TooLarge, text)), Vec::new())
-                        }
-                    };
-                    self.answers.push((waiting.client, answer.0, answer.1));
-                }
-                None => still.push(waiting),
-            }
-        }
-        self.waiting = still;
-    }
-
     /// Does what can be done now. Returns whether there was anything.
     pub fn pump(&mut self, now: Instant, servers: &mut Servers) -> bool {
         if self.ended.is_some() {
@@ -541,58 +510,6 @@ impl HostSession {
             Response::Ending => self.end(Ended::ShutDown, "somebody ended it"),
             Response::Joined(_) => self.end(Ended::Refused, "its server sent a welcome twice"),
         }
-    }
-
-    /// The server has opened a segment for us.
-    fn opened(&mut self, id: u64, info: SegmentInfo, snapshot: bool, servers: &mut Servers) {
-        let number = info.id;
-        let has = self.segments.get(&number).map_or(0, |held| held.info.len);
-        if has < info.len && !snapshot {
-            // Its bytes were on the way when it could not be mapped; asked for anew, they will come again.
-            let text = format!("segment {:?} could not be mapped on this host: try again", info.name);
-            let refusal = Refusal::new(Reason::NoMemory, text);
-            return self.respond(id, |_| (Told::Refused(refusal), Vec::new()));
-        }
-        if let Err(error) = self.map(&info, has) {
-            let text = format!("segment {:?} of {} bytes: {error}", info.name, info.bytes);
-            let refusal = Refusal::new(Reason::NoMemory, text);
-            self.respond(id, |_| (Told::Refused(refusal), Vec::new()));
-            return self.request(0, Request::Detach { segment: number, keep: has }, servers);
-        }
-        if let Some(held) = self.segments.get_mut(&number) {
-            held.ready &= !snapshot;
-            held.info = info;
-        }
-        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.request == id) {
-            waiting.segment = Some(number);
-        }
-        self.serve_ready();
-    }
-
-    /// Maps what there is of a segment beyond the first `has` bytes.
-    fn map(&mut self, info: &SegmentInfo, has: u64) -> std::io::Result<()> {
-        let fits = info.offset.is_multiple_of(PAGE) && info.len.is_multiple_of(PAGE) && info.len > 0;
-        if !fits || info.offset.checked_add(info.len).is_none_or(|end| end > SPACE) {
-            return Err(std::io::Error::other("its place makes no sense"));
-        }
-        if info.len <= has {
-            return Ok(());
-        }
-        let file = match self.segments.get(&info.id) {
-            Some(held) => {
-                map::grow_memory_file(&held.file, has, info.len)?;
-                &held.file
-            }
-            None => &map::memory_file("dsm-segment", info.len)?,
-        };
-        let (offset, len) = (info.offset + has, info.len - has);
-        self.space.map_file_part(offset as usize, len as usize, map::Access::ReadWrite, file, has)?;
-        if has == 0 {
-            let (info, file) = (info.clone(), file.try_clone()?);
-            self.segments.insert(info.id, Held { info, file, ready: true, users: BTreeSet::new() });
-        }
-        self.replica.attach(offset, len);
-        Ok(())
     }
 
     /// For those who watch.

@@ -113,6 +113,14 @@ impl Field {
     pub const fn new(name: &'static str, offset: usize, layout: &'static Layout) -> Self {
         Self { name, offset, layout }
     }
+
+    /// Fails the build if what follows it at `next` does not begin where it ends.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn followed_at(self, next: usize) -> Self {
+        super::private::assert_no_gap(self.name, self.offset, self.layout.size, next);
+        self
+    }
 }
 
 impl Layout {

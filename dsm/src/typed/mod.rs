@@ -13,6 +13,7 @@ mod atomic;
 mod check;
 mod description;
 mod layout;
+mod line;
 mod list;
 mod pointer;
 #[doc(hidden)]
@@ -29,6 +30,7 @@ pub use check::InvalidValue;
 pub use dsm_core::difference::first_difference;
 pub use dsm_core::segment::FieldDesc;
 pub use layout::{Argument, Field, Kind, Layout, Variant};
+pub use line::Line;
 pub use list::List;
 pub use pointer::{BadPointer, Pointer};
 pub use read_only::{ReadOnly, ReadOnlySlice};

@@ -1,6 +1,7 @@
 //! What the code that `#[dsm::shared]` writes calls. Not for anyone else: it may change at any time.
 
 pub use super::layout::{Argument, Field, Layout, Variant};
+pub use super::line::{Line, pad};
 pub use super::{
     Assign, Atomic, InvalidValue, Plain, ReadOnly, ReadOnlySlice, Shared, SharedType, Slice, Unstructured,
 };
