@@ -144,7 +144,7 @@ fn connect(dir: &Path, daemon: Option<&str>) -> Result<Connection> {
     let path = dir.join(SOCKET);
     match Connection::open(&path) {
         Ok(connection) => Ok(connection),
-        Err(error) if absent(&error) || retryable(&error) => start(dir, &path, daemon, error),
+        Err(error) if absent(&error) || retryable(&error) => start_arbiter(dir, &path, daemon, error),
         Err(error) => Err(unreachable(&path, error)),
     }
 }
@@ -158,7 +158,7 @@ fn unreachable(path: &Path, source: std::io::Error) -> Error {
 }
 
 #[cfg(feature = "embedded")]
-fn start(dir: &Path, path: &Path, daemon: Option<&str>, _why: std::io::Error) -> Result<Connection> {
+fn start_arbiter(dir: &Path, path: &Path, daemon: Option<&str>, _why: std::io::Error) -> Result<Connection> {
     crate::embedded::keep();
     dsm_daemon::runtime::prepare(dir)?;
     // One process starts it; the others wait here and find it.
@@ -173,6 +173,6 @@ fn start(dir: &Path, path: &Path, daemon: Option<&str>, _why: std::io::Error) ->
 }
 
 #[cfg(not(feature = "embedded"))]
-fn start(_dir: &Path, path: &Path, _daemon: Option<&str>, why: std::io::Error) -> Result<Connection> {
+fn start_arbiter(_dir: &Path, path: &Path, _daemon: Option<&str>, why: std::io::Error) -> Result<Connection> {
     Err(Error::Unavailable(format!("no arbiter answers at {} ({why}): start one with `dsm arbiter`", path.display())))
 }

@@ -31,6 +31,8 @@
 //! }
 //! ```
 //!
+//! The [`guide`] goes from the first struct to holes, atomics and locks.
+//!
 //! # What is promised
 //!
 //! Across hosts the memory behaves as x86-TSO does across processors, each host one store buffer: stores of one host
@@ -79,6 +81,7 @@ mod connection;
 mod embedded;
 mod error;
 mod fork;
+pub mod guide;
 mod hands;
 mod hole;
 pub mod io;
