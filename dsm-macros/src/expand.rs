@@ -351,7 +351,7 @@ impl Writer<'_> {
         let shared = quote_spanned!(span=> <#ty as #private::SharedType>);
         let assign = quote_spanned!(span=> <#ty as #private::Assign>);
         let handle = match (is_reader, only_reads) {
-            (true, _) => quote_spanned!(span=> #private::ReadOnly::part::<#ty, #index>(self.0)),
+            (true, _) => quote_spanned!(span=> #shared::read_field_of::<#this, #index>(self.0)),
             (false, true) => quote_spanned!(span=> #shared::field_of::<#this, #index>(self.0).read_only()),
             (false, false) => quote_spanned!(span=> #shared::field_of::<#this, #index>(self.0)),
         };

@@ -208,6 +208,12 @@ fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
             shared.is_usable &= refusal.is_harmless;
             FieldKind::Refused
         });
+        if is_itself(field::innermost(&field.ty), &shared.item.ident) {
+            let message =
+                "a struct cannot contain itself: it would never end; share the index of the other in an array";
+            errors.push(Error::new_spanned(&field.ty, message));
+            shared.is_usable = false;
+        }
         let span = field.ty.span();
         let member = match &field.ident {
             Some(name) => Member::Named(name.clone()),
@@ -220,6 +226,11 @@ fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
         let ty = field.ty.clone();
         shared.fields.push(SharedField { kind, ty, member, base, text, options, accessors: Vec::new() });
     }
+}
+
+/// Whether this is the type that is being declared.
+fn is_itself(ty: &Type, name: &Ident) -> bool {
+    matches!(ty, Type::Path(path) if path.path.is_ident(name) || path.path.is_ident("Self"))
 }
 
 /// Reports padding, if the extents of all fields are known.
