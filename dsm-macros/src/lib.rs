@@ -8,6 +8,7 @@ mod enumeration;
 mod expand;
 mod field;
 mod item;
+mod main_attribute;
 mod options;
 mod refusal;
 
@@ -61,4 +62,31 @@ mod refusal;
 #[proc_macro_attribute]
 pub fn shared(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::shared(options.into(), item.into()).into()
+}
+
+/// Makes a `main` that has joined a session.
+///
+/// ```text
+/// use dsm::prelude::*;
+///
+/// #[dsm::main(session = "game", expect = 4)]
+/// fn main(session: &Session) -> dsm::Result<()> {
+///     let board = session.open::<Board>("board")?;
+///     // ...
+///     Ok(())
+/// }
+/// ```
+///
+/// The process joins the session before `main` begins, and leaves it when it ends. What goes wrong is one line on
+/// stderr, that begins with the program's name, and exit code 1. `main` may return `()`, an
+/// [`ExitCode`](std::process::ExitCode), or a `Result<(), E>` whose error can be displayed (a `Box<dyn Error>`, too).
+///
+/// # Options
+///
+/// - `session = "name"`: the session. Default: the name of the program's file, without its ending.
+/// - `expect = number`: `main` begins when so many processes have come, and each has its rank: see `Builder::expect`.
+/// - `crate = path`: where the crate `dsm` is, if it is not called that.
+#[proc_macro_attribute]
+pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
+    main_attribute::expand(options.into(), item.into()).into()
 }

@@ -54,6 +54,15 @@ pub enum Error {
     /// A party of the barrier has left or died, so it can never fill up.
     #[error("barrier {0:?} is broken: a party has left or died")]
     BarrierBroken(String),
+    /// A rank of the team has left or died, so its collectives can never be completed.
+    #[error("team {0:?} is broken: a rank has left or died")]
+    TeamBroken(String),
+    /// The ranks of a team have called different collectives, or the same with different lengths, types or roots.
+    #[error("{0}")]
+    CollectiveMismatch(String),
+    /// Processes that work together do not agree: on how many they are. The text says who did what.
+    #[error("{0}")]
+    Mismatch(String),
     /// The last owner died with units of the semaphore, or with the lock; what it protects may be half done.
     #[error("the last owner of {0:?} died while it held it: what it protects may be half done")]
     OwnerDied(String),

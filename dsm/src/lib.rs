@@ -73,6 +73,7 @@
 compile_error!("dsm captures stores by decoding x86-64 instructions under Linux signals; no other target is supported");
 
 mod barrier;
+pub mod collective;
 mod connection;
 #[cfg(feature = "embedded")]
 mod embedded;
@@ -81,6 +82,7 @@ mod fork;
 mod hands;
 mod hole;
 pub mod io;
+mod join;
 mod place;
 pub mod prelude;
 mod raw_hole;
@@ -88,22 +90,25 @@ mod region;
 mod semaphore;
 mod session;
 pub mod signals;
+mod start;
 mod sync;
 mod trap;
 pub mod typed;
 mod wait;
 
 pub use barrier::{Barrier, BarrierGuard, BarrierWaitResult};
+pub use collective::Team;
 pub use dsm_core::control::Ended;
-pub use dsm_core::wire::control::{Listing, SessionStatus};
-pub use dsm_macros::shared;
+pub use dsm_core::wire::control::{BarrierListing, Listing, SegmentListing, SemaphoreListing, SessionStatus};
+pub use dsm_macros::{main, shared};
 pub use error::{Error, Result};
 pub use hole::{Hole, ValueHole};
+pub use join::Builder;
 pub use raw_hole::RawHole;
 pub use semaphore::{Semaphore, SemaphoreGuard};
-pub use session::{Builder, Session};
+pub use session::Session;
 pub use sync::{
-    LockError, LockResult, Mutex, MutexGuard, OwnedSemaphore, OwnedSemaphoreGuard, RwLock, RwLockReadGuard,
+    LockError, LockResult, Mutex, MutexGuard, OwnedSemaphore, OwnedSemaphoreGuard, ReadLock, RwLock, RwLockReadGuard,
     RwLockWriteGuard, TryLockResult, field,
 };
 #[doc(hidden)]

@@ -212,29 +212,35 @@ impl Region {
     /// Maps a segment that the arbiter has opened.
     pub(crate) fn attach(&self, info: &SegmentInfo, file: OwnedFd) -> Result<()> {
         let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        if segments.iter().any(|segment| segment.info.id == info.id) {
+        let known = segments.iter().position(|segment| segment.info.id == info.id);
+        let has = known.map_or(0, |at| segments[at].info.len);
+        if known.is_some() && has >= info.len {
             return Ok(());
         }
-        let (offset, len) = (info.offset as usize, info.len as usize);
         let fits = info.offset.checked_add(info.len).is_some_and(|end| end <= SPACE);
         if !fits || !info.offset.is_multiple_of(PAGE) || !info.len.is_multiple_of(PAGE) {
             return Err(Error::Unavailable(format!("the arbiter put segment {:?} where nothing can be", info.name)));
         }
         let cannot = |what: &str| Error::system(format!("segment {:?}: {what}", info.name));
         map::check_memory_file(&file, info.len).map_err(cannot("its memory is not what it should be"))?;
-        let at = self.extent_count.load(Relaxed);
+        let at = known.unwrap_or(self.extent_count.load(Relaxed));
         let Some((start, end)) = self.extents.get(at) else {
             return Err(Error::TooLarge(format!("the session already has {SEGMENTS} segments")));
         };
-        self.space.map_file(offset, len, map::Access::Read, &file).map_err(cannot("cannot map it"))?;
+        // Of one that has grown, only what is new: there may be a hole over the rest.
+        let (offset, len) = ((info.offset + has) as usize, (info.len - has) as usize);
+        self.space.map_file_part(offset, len, map::Access::Read, &file, has).map_err(cannot("cannot map it"))?;
         self.space
-            .map_file(offset + SPACE as usize, len, map::Access::ReadWrite, &file)
+            .map_file_part(offset + SPACE as usize, len, map::Access::ReadWrite, &file, has)
             .map_err(cannot("cannot map it"))?;
         start.store(info.offset, Relaxed);
         end.store(info.offset + info.len, Relaxed);
         // Release: pairs with the Acquire in `contains`.
-        self.extent_count.store(at + 1, Release);
-        segments.push(Attached { info: info.clone(), file });
+        self.extent_count.fetch_max(at + 1, Release);
+        match known {
+            Some(at) => segments[at].info = info.clone(),
+            None => segments.push(Attached { info: info.clone(), file }),
+        }
         Ok(())
     }
 
@@ -279,6 +285,11 @@ impl Region {
     /// This process's number on the host.
     pub(crate) fn process(&self) -> u32 {
         self.process.load(Relaxed)
+    }
+
+    /// This host's number in the session.
+    pub(crate) fn host(&self) -> u32 {
+        self.log.control().fixed.host.load(Relaxed)
     }
 
     /// Shall everything go through the trap door?

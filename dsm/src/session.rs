@@ -1,31 +1,21 @@
-//! Joining a session, and what can be opened in it.
+//! A session, and what can be opened in it.
 
 use crate::barrier::Barrier;
-use crate::connection::Connection;
+use crate::collective::Teams;
+use crate::join::Builder;
 use crate::place::Place;
-use crate::region::{Joined, Region};
+use crate::region::Region;
 use crate::semaphore::Semaphore;
-use crate::typed::{Layout, Shared, SharedType, Slice};
+use crate::typed::{Layout, ReadOnly, Shared, SharedType, Slice};
 use crate::{Error, Result, raw_hole::RawHole, sync, trap, wait};
-use dsm_core::segment::{OpenMode, OpenSegment, SegmentInfo, TypeDesc, check_name};
+use dsm_core::segment::{OpenMode, OpenSegment, TypeDesc, check_name};
 use dsm_core::wire::control::{Ask, Listing, SessionStatus, SyncKind, Told};
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The socket's name in an arbiter's directory.
-const SOCKET: &str = "arbiter.sock";
-
-/// How to join a session: where its arbiter is, and as whom.
-#[derive(Clone, Debug)]
-pub struct Builder {
-    name: String,
-    dir: Option<PathBuf>,
-    daemon: Option<String>,
-    rank: Option<usize>,
-    size: Option<usize>,
-    existing: bool,
-}
+/// An array has offsets for as many times its size, so that it can grow.
+const GROWTH: u64 = 8;
+/// And for this many bytes.
+const LEAST_ROOM: u64 = 64 << 20;
 
 /// A process's membership in a session.
 ///
@@ -37,145 +27,8 @@ pub struct Session {
     host: u16,
     rank: usize,
     size: usize,
-    /// The process that joined: its child of `fork` has a membership of its own, ended with its own copy.
     daemon: String,
-}
-
-impl Builder {
-    /// Directory of the arbiter: another "virtual host" of this machine. Default: `DSM_RUNTIME_DIR`, else
-    /// `dsm` in `XDG_RUNTIME_DIR`, else `/tmp/dsm-UID`.
-    #[must_use]
-    pub fn runtime_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.dir = Some(dir.into());
-        self
-    }
-
-    /// Address of the daemon, `HOST:PORT`. Default: `DSM_DAEMON`, else whatever the arbiter uses.
-    #[must_use]
-    pub fn daemon(mut self, address: impl Into<String>) -> Self {
-        self.daemon = Some(address.into());
-        self
-    }
-
-    /// This process's rank among those that work together. Default: `DSM_RANK`, else 0.
-    #[must_use]
-    pub fn rank(mut self, rank: usize) -> Self {
-        self.rank = Some(rank);
-        self
-    }
-
-    /// How many processes work together. Default: `DSM_SIZE`, else 1.
-    #[must_use]
-    pub fn size(mut self, size: usize) -> Self {
-        self.size = Some(size);
-        self
-    }
-
-    /// Joins only a session that exists.
-    #[must_use]
-    pub fn existing(mut self) -> Self {
-        self.existing = true;
-        self
-    }
-
-    /// Joins.
-    ///
-    /// # Errors
-    /// [`Error::BadName`], [`Error::NotFound`] with [`Builder::existing`], [`Error::Unavailable`] when arbiter, daemon
-    /// or server cannot be reached or started, [`Error::Permission`] when they do not let us in.
-    pub fn join(self) -> Result<Session> {
-        check_name(&self.name).map_err(|bad| Error::BadName(bad.to_string()))?;
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let number = |given: Option<usize>, name: &str, default: usize| match given {
-            Some(number) => Ok(number),
-            None => variable(name).map_or(Ok(default), |text| {
-                text.parse().map_err(|_| Error::Unavailable(format!("{name}={text:?} is not a number")))
-            }),
-        };
-        let (rank, size) = (number(self.rank, "DSM_RANK", 0)?, number(self.size, "DSM_SIZE", 1)?);
-        let dir = self.dir.unwrap_or_else(default_dir);
-        let daemon = self.daemon.or_else(|| variable("DSM_DAEMON"));
-        crate::signals::adopt()?;
-        let ask = Ask::Join { session: self.name.clone(), daemon: daemon.clone(), existing: self.existing };
-        // An arbiter that was about to end may hang up on us: then it is started anew.
-        let mut tries = 0;
-        let (mut connection, (told, descriptors)) = loop {
-            tries += 1;
-            let asked = connect(&dir, daemon.as_deref()).and_then(|mut connection| {
-                let what = "the arbiter does not answer";
-                connection.exchange(&ask).map(|answer| (Some(connection), answer)).map_err(Error::system(what))
-            });
-            match asked {
-                Ok(answered) => break answered,
-                Err(Error::System { source, .. }) if tries < 5 && (retryable(&source) || absent(&source)) => {}
-                Err(error) => return Err(error),
-            }
-        };
-        let (process, host, daemon) = match told {
-            Told::Joined { process, host, daemon } => (process, host, daemon),
-            Told::Refused(refusal) => return Err(refusal.into()),
-            _ => return Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
-        };
-        let mut descriptors = descriptors.into_iter();
-        let (Some(area), Some(bell), Some(connection)) = (descriptors.next(), descriptors.next(), connection.take())
-        else {
-            return Err(Error::Unavailable("the arbiter's answer lacks its descriptors".into()));
-        };
-        let region =
-            Region::map(Joined { name: self.name, arbiter: dir.join(SOCKET), connection, process, area, bell })?;
-        trap::publish(&region)?;
-        Ok(Session { region: Some(region), host, rank, size, daemon })
-    }
-}
-
-fn retryable(error: &std::io::Error) -> bool {
-    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset | ConnectionAborted)
-}
-
-fn default_dir() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("DSM_RUNTIME_DIR")
-        .or_else(|| variable("XDG_RUNTIME_DIR").map(|dir| dir.join("dsm")))
-        .unwrap_or_else(|| PathBuf::from(format!("/tmp/dsm-{}", nix::unistd::getuid())))
-}
-
-/// Connects to the arbiter in `dir`, starting it when none is alive.
-fn connect(dir: &Path, daemon: Option<&str>) -> Result<Connection> {
-    let path = dir.join(SOCKET);
-    match Connection::open(&path) {
-        Ok(connection) => Ok(connection),
-        Err(error) if absent(&error) || retryable(&error) => start(dir, &path, daemon, error),
-        Err(error) => Err(unreachable(&path, error)),
-    }
-}
-
-fn absent(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
-}
-
-fn unreachable(path: &Path, source: std::io::Error) -> Error {
-    Error::System { what: format!("cannot talk to the arbiter at {}", path.display()), source }
-}
-
-#[cfg(feature = "embedded")]
-fn start(dir: &Path, path: &Path, daemon: Option<&str>, _why: std::io::Error) -> Result<Connection> {
-    crate::embedded::keep();
-    dsm_daemon::runtime::prepare(dir)?;
-    // One process starts it; the others wait here and find it.
-    let _starting = dsm_daemon::runtime::lock(dir, dsm_daemon::runtime::STARTING)?;
-    match Connection::open(path) {
-        Ok(connection) => return Ok(connection),
-        Err(error) if absent(&error) || retryable(&error) => {}
-        Err(error) => return Err(unreachable(path, error)),
-    }
-    dsm_daemon::spawn::arbiter(dir, daemon)?;
-    Connection::open(path).map_err(|error| unreachable(path, error))
-}
-
-#[cfg(not(feature = "embedded"))]
-fn start(_dir: &Path, path: &Path, _daemon: Option<&str>, why: std::io::Error) -> Result<Connection> {
-    Err(Error::Unavailable(format!("no arbiter answers at {} ({why}): start one with `dsm arbiter`", path.display())))
+    teams: Teams,
 }
 
 impl Session {
@@ -190,13 +43,26 @@ impl Session {
     /// Joins with settings.
     #[must_use]
     pub fn builder(name: impl Into<String>) -> Builder {
-        Builder { name: name.into(), dir: None, daemon: None, rank: None, size: None, existing: false }
+        Builder::new(name.into())
     }
 
     /// Stays joined until the program ends, so that handles can go anywhere.
     #[must_use]
     pub fn leak(self) -> &'static Self {
         Box::leak(Box::new(self))
+    }
+
+    pub(crate) fn joined(region: Box<Region>, host: u16, rank: usize, size: usize, daemon: String) -> Self {
+        Self { region: Some(region), host, rank, size, daemon, teams: Teams::default() }
+    }
+
+    /// Its rank is known by now.
+    pub(crate) fn place(&mut self, rank: usize, size: usize) {
+        (self.rank, self.size) = (rank, size);
+    }
+
+    pub(crate) fn teams(&self) -> &Teams {
+        &self.teams
     }
 
     pub(crate) fn region(&self) -> &Region {
@@ -245,6 +111,15 @@ impl Session {
         self.value(name, OpenMode::OpenOrCreate)
     }
 
+    /// Opens the value `name`, as [`Session::open`] does, to be read only: what stores is not among the methods of its
+    /// handle.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_read_only<T: SharedType>(&self, name: &str) -> Result<ReadOnly<'_, T>> {
+        self.open(name).map(Shared::read_only)
+    }
+
     /// Creates the value `name` as zeros.
     ///
     /// # Errors
@@ -261,25 +136,67 @@ impl Session {
         self.value(name, OpenMode::Attach)
     }
 
-    /// Opens `name` as an array of `len` values: attaches to it, or creates it as zeros.
+    /// Opens `name` as an array of `len` values: attaches to its first `len` values, or creates it as zeros.
     ///
     /// # Errors
     /// [`Error::TypeDiffers`] when there is something else by that name, or a shorter array; else as
     /// [`Session::open`].
     pub fn array<T: SharedType>(&self, name: &str, len: usize) -> Result<Slice<'_, T>> {
-        let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes > 0).ok_or_else(|| {
-            Error::TooLarge(format!("an array of {len} elements of {} bytes is not possible", size_of::<T>()))
-        })?;
-        let fields = T::LAYOUT.describe();
-        let ty = TypeDesc {
-            name: format!("[{}]", T::LAYOUT),
-            size: size_of::<T>() as u64,
-            fingerprint: T::LAYOUT.sequence_fingerprint(),
-            fields,
-        };
-        let place = self.segment(name, bytes as u64, ty, OpenMode::OpenOrCreate)?;
-        // SAFETY: page-aligned, and the segment has at least `bytes` bytes: the arbiter has refused less, and
-        // `segment` has checked it.
+        self.sequence(name, len, OpenMode::OpenOrCreate)
+    }
+
+    /// Creates `name` as an array of `len` values, as zeros.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], else as [`Session::array`].
+    pub fn create_new_array<T: SharedType>(&self, name: &str, len: usize) -> Result<Slice<'_, T>> {
+        self.sequence(name, len, OpenMode::CreateNew)
+    }
+
+    /// Attaches to the array `name`, all of it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], else as [`Session::array`].
+    pub fn attach_array<T: SharedType>(&self, name: &str) -> Result<Slice<'_, T>> {
+        let (place, bytes) = self.open_segment(sequence::<T>(name, 1, OpenMode::Attach)?)?;
+        // SAFETY: page-aligned, and the segment has at least `bytes` bytes (checked in `open_segment`).
+        Ok(unsafe { Slice::new(place, bytes as usize / size_of::<T>()) })
+    }
+
+    /// Makes the array `name` at least `len` values long, and attaches to all of it. What is new are zeros.
+    ///
+    /// It grows in place: what is attached, here and on other hosts, keeps working, with the length that it has. Who
+    /// attaches again sees the new one. An array has room for eight times its first size, and for 64 MiB at least,
+    /// unless the session has come to have little left.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::TooLarge`] beyond that room; else as [`Session::array`].
+    pub fn grow_array<T: SharedType>(&self, name: &str, len: usize) -> Result<Slice<'_, T>> {
+        let (place, bytes) = self.open_segment(sequence::<T>(name, len, OpenMode::Grow)?)?;
+        // SAFETY: page-aligned, and the segment has at least `bytes` bytes (checked in `open_segment`).
+        Ok(unsafe { Slice::new(place, bytes as usize / size_of::<T>()) })
+    }
+
+    /// Removes the value or array `name`: the name is free at once, for anything.
+    ///
+    /// Who has attached it, on any host, keeps it and goes on sharing it with the others who have, as with a file that
+    /// was unlinked. The memory is given back when the hosts that attached it have left the session; its number is not
+    /// used again, and a session can have 4096 in all.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and what the session's end causes.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        check_name(name).map_err(|bad| Error::BadName(bad.to_string()))?;
+        match self.region().connection().ask(&Ask::Remove(name.to_owned()))?.0 {
+            Told::Done => Ok(()),
+            _ => Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
+        }
+    }
+
+    fn sequence<T: SharedType>(&self, name: &str, len: usize, mode: OpenMode) -> Result<Slice<'_, T>> {
+        let place = self.open_segment(sequence::<T>(name, len, mode)?)?.0;
+        // SAFETY: page-aligned, and the segment has at least as many bytes as were asked for (checked in
+        // `open_segment`).
         Ok(unsafe { Slice::new(place, len) })
     }
 
@@ -289,22 +206,30 @@ impl Session {
         Ok(unsafe { Shared::new(place) })
     }
 
-    fn segment(&self, name: &str, len: u64, ty: TypeDesc, mode: OpenMode) -> Result<Place<'_>> {
+    pub(crate) fn segment(&self, name: &str, len: u64, ty: TypeDesc, mode: OpenMode) -> Result<Place<'_>> {
+        Ok(self.open_segment(OpenSegment { name: name.to_owned(), len, ty, mode, room: 0 })?.0)
+    }
+
+    /// Where the segment is, and how many bytes it has: at least as many as are asked for.
+    fn open_segment(&self, open: OpenSegment) -> Result<(Place<'_>, u64)> {
         let region = self.region();
-        let open = OpenSegment { name: name.to_owned(), len, ty, mode };
-        dsm_core::segment::check_name(name).map_err(|bad| Error::BadName(bad.to_string()))?;
+        check_name(&open.name).map_err(|bad| Error::BadName(bad.to_string()))?;
         dsm_core::segment::check_open(&open).map_err(Error::TooLarge)?;
         if let Some(error) = region.lost() {
             return Err(error);
         }
         crate::signals::adopt()?;
+        let len = open.len;
         let (info, file) = match region.connection().ask(&Ask::Open(open))? {
             (Told::Opened(info), mut files) if !files.is_empty() => (info, files.remove(0)),
             _ => return Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
         };
-        check_info(&info, len)?;
+        if info.bytes < len || info.len < info.bytes {
+            let text = format!("segment {:?} has {} bytes, {len} are needed", info.name, info.bytes);
+            return Err(Error::TypeDiffers(text));
+        }
         region.attach(&info, file)?;
-        Ok(Place::new(region, info.offset))
+        Ok((Place::new(region, info.offset), info.bytes))
     }
 
     /// Opens the counting semaphore `name`, with `units` at first if it is new (at most 32,767).
@@ -326,7 +251,7 @@ impl Session {
         Ok(Barrier::new(self.region(), id, name))
     }
 
-    fn sync(&self, name: &str, kind: SyncKind) -> Result<u32> {
+    pub(crate) fn sync(&self, name: &str, kind: SyncKind) -> Result<u32> {
         check_name(name).map_err(|bad| Error::BadName(bad.to_string()))?;
         sync::ask(self.region(), name, kind)
     }
@@ -364,7 +289,7 @@ impl Session {
         RawHole::open(self.region(), pointer as usize, len)
     }
 
-    /// What is in the session.
+    /// What is in the session: names, types, sizes, who has attached.
     ///
     /// # Errors
     /// What the session's end causes.
@@ -391,12 +316,19 @@ impl Session {
     }
 }
 
-/// Does the segment that was opened have what we need?
-fn check_info(info: &SegmentInfo, len: u64) -> Result<()> {
-    if info.len < len {
-        return Err(Error::TypeDiffers(format!("segment {:?} has {} bytes, {len} are needed", info.name, info.len)));
-    }
-    Ok(())
+/// What to ask for to open an array.
+fn sequence<T: SharedType>(name: &str, len: usize, mode: OpenMode) -> Result<OpenSegment> {
+    let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes > 0).ok_or_else(|| {
+        Error::TooLarge(format!("an array of {len} elements of {} bytes is not possible", size_of::<T>()))
+    })? as u64;
+    let ty = TypeDesc {
+        name: format!("[{}]", T::LAYOUT),
+        size: size_of::<T>() as u64,
+        fingerprint: T::LAYOUT.sequence_fingerprint(),
+        fields: T::LAYOUT.describe(),
+    };
+    let room = bytes.saturating_mul(GROWTH).max(LEAST_ROOM);
+    Ok(OpenSegment { name: name.to_owned(), len: bytes, ty, mode, room })
 }
 
 fn describe(layout: &Layout) -> TypeDesc {

@@ -3,6 +3,7 @@
 
 use crate::region::Region;
 use crate::{Error, Result};
+use dsm_core::limits::SLOTS;
 use dsm_core::op::AtomicOp;
 use dsm_core::record::{AtomicBody, Kind, SyncBody};
 use dsm_core::slot::{Answer, Slot};
@@ -37,7 +38,7 @@ impl<'a> Wait<'a> {
     /// Claims a slot.
     pub(crate) fn begin(region: &'a Region) -> Self {
         loop {
-            if let Some(wait) = Self::try_begin(region) {
+            if let Some(wait) = Self::try_begin(region, SLOTS) {
                 return wait;
             }
             // As many threads of this host wait as can wait at a time.
@@ -46,9 +47,9 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Claims a slot, if one is free.
-    pub(crate) fn try_begin(region: &'a Region) -> Option<Self> {
-        let slots = region.log().slots();
+    /// Claims a slot, if one of the first `count` is free.
+    pub(crate) fn try_begin(region: &'a Region, count: usize) -> Option<Self> {
+        let slots = &region.log().slots()[..count];
         let mut at = HINT.get();
         if at == usize::MAX {
             // Spread over the slots by where this thread's stack is: threads are far apart.

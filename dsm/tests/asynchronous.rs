@@ -127,7 +127,7 @@ fn the_news_of_a_death_outlives_a_dropped_wait() {
         // Granted, with the news, and nobody looks.
         eventually("the unit is somebody's again", || {
             let list = a.list().unwrap();
-            list.semaphores.iter().any(|(name, value, waiting)| name == "lock" && (*value, *waiting) == (0, 0))
+            list.semaphores.iter().any(|of| of.name == "lock" && (of.units, of.waiting) == (0, 0))
         });
         drop(first);
         let guard = lock.lock_async().await.unwrap_err().recover().unwrap();
@@ -246,6 +246,35 @@ async fn all(mut tasks: Vec<std::pin::Pin<Box<impl Future<Output = ()>>>>) {
 }
 
 #[test]
+fn futures_that_wait_leave_room_for_threads() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "full"), cluster.join(1, "full"));
+    let (lock, count) = (a.semaphore("lock", 1).unwrap(), a.open::<u64>("count").unwrap());
+    let guard = b.semaphore("lock", 1).unwrap().lock().unwrap();
+    run(async {
+        let mut waiting = Vec::new();
+        let error = loop {
+            let mut one = Box::pin(lock.lock_async());
+            match poll_once(one.as_mut()).await {
+                None => waiting.push(one),
+                Some(result) => break result.unwrap_err(),
+            }
+        };
+        assert!(matches!(error, LockError::Other(Error::TooLarge(_))), "{error}");
+        assert_eq!(waiting.len(), 3072);
+        // Others go on; so do the futures, first come first served.
+        assert_eq!(count.atomic().fetch_add(1, SeqCst), 0);
+        drop(guard);
+        for one in waiting.drain(..100) {
+            drop(one.await.unwrap());
+        }
+        drop(waiting);
+        drop(lock.lock_async().await.unwrap());
+    });
+    drop((a, b));
+}
+
+#[test]
 fn owned_futures_go_anywhere() {
     fn anywhere<T: Send + 'static>(value: T) -> T {
         value
@@ -281,8 +310,10 @@ fn a_wait_ends_with_the_session() {
             let mut waits = Box::pin(zip(word.wait_until_async(|seen| seen == 1), lock.wait_async()));
             assert!(poll_once(waits.as_mut()).await.is_none());
             nix::sys::signal::kill(arbiter, how).unwrap();
-            let (word, lock) = waits.await;
-            for error in [word.unwrap_err(), lock.unwrap_err()] {
+            let (waited, locked) = waits.await;
+            // Nor can another wait begin.
+            let (again, fence) = zip(word.wait_until_async(|seen| seen == 1), a.fence_async()).await;
+            for error in [waited.unwrap_err(), locked.unwrap_err(), again.unwrap_err(), fence.unwrap_err()] {
                 assert!(matches!(error, Error::ArbiterGone { .. } | Error::SessionEnded { .. }), "{error}");
             }
         });

@@ -297,8 +297,21 @@ fn fields_are_objects_by_their_place() {
         });
         assert_eq!(rounds.map(|thread| thread.join().unwrap()).iter().sum::<usize>(), 50);
     });
+    let locks = (a.array::<field::Mutex<u64>>("locks", 9).unwrap(), b.array::<field::Mutex<u64>>("locks", 9).unwrap());
+    let held = locks.0.at(3).lock().unwrap();
+    held.value().set(7);
+    assert!(locks.1.at(3).try_lock().unwrap().is_none() && locks.1.at(4).try_lock().unwrap().is_some());
+    drop(held);
+    assert_eq!(locks.1.at(3).lock_timeout(PATIENCE).unwrap().value().get(), 7);
     there.desks().at(1).limits().write().unwrap().value().set(3, 9);
     assert_eq!(here.desks().at(1).limits().read().unwrap().load(), [0, 0, 0, 9]);
+    // Read-only: the same lock, but nothing that could store.
+    let desk = there.desks().at(1);
+    let guard = SharedType::read_field(desk.limits_ref().read_only()).read_timeout(PATIENCE).unwrap();
+    let seats = SharedType::read_field(desk.seats_ref().read_only()).unwrap();
+    assert_eq!((guard.value().get(3), seats.try_acquire(2).unwrap().is_some()), (9, true));
+    assert!(here.desks().at(1).limits().try_write().unwrap().is_none());
+    drop(guard);
     drop((a, b));
 }
 

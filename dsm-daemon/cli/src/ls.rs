@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::find::{self, Arbiter};
 use crate::roles::{DaemonAddress, KeyFile};
-use dsm_core::wire::control::{Listing, SessionStatus};
+use dsm_core::wire::control::{BarrierListing, Listing, SegmentListing, SemaphoreListing, SessionStatus};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -130,10 +130,13 @@ fn to_json(session: &Session) -> Value {
         "arbiters": arbiters,
     });
     if let Some(listing) = &session.listing {
-        let segment = |(name, bytes, ty): &(String, u64, String)| json!({"name": name, "bytes": bytes, "type": ty});
-        let semaphore =
-            |(name, value, waiting): &(String, u32, u32)| json!({"name": name, "value": value, "waiting": waiting});
-        let barrier = |(name, parties, arrived): &(String, u32, u32)| json!({"name": name, "parties": parties, "arrived": arrived});
+        let segment = |of: &SegmentListing| {
+            json!({
+                "name": of.name, "bytes": of.bytes, "type": of.ty, "hosts": of.hosts, "processes_here": of.processes,
+            })
+        };
+        let semaphore = |of: &SemaphoreListing| json!({"name": of.name, "value": of.units, "waiting": of.waiting});
+        let barrier = |of: &BarrierListing| json!({"name": of.name, "parties": of.parties, "arrived": of.arrived});
         value["ordered"] = listing.ordered.into();
         value["hosts"] = listing.hosts.clone().into();
         value["segments"] = listing.segments.iter().map(segment).collect();
@@ -151,13 +154,14 @@ fn describe(session: &Session) -> String {
         Some(listing) => {
             let hosts: Vec<String> = listing.hosts.iter().map(u16::to_string).collect();
             let _ = writeln!(text, "   hosts {}   {} operations ordered", hosts.join(", "), count(listing.ordered));
-            for (name, len, ty) in &listing.segments {
-                let _ = writeln!(text, "  segment    {name:<20} {:>12}   {ty}", bytes(*len));
+            for SegmentListing { name, bytes: size, ty, hosts, .. } in &listing.segments {
+                let hosts = if *hosts == 1 { "1 host".to_owned() } else { format!("{hosts} hosts") };
+                let _ = writeln!(text, "  segment    {name:<20} {:>12}   {ty}, on {hosts}", bytes(*size));
             }
-            for (name, value, waiting) in &listing.semaphores {
-                let _ = writeln!(text, "  semaphore  {name:<20} {value:>12}   {waiting} waiting");
+            for SemaphoreListing { name, units, waiting, .. } in &listing.semaphores {
+                let _ = writeln!(text, "  semaphore  {name:<20} {units:>12}   {waiting} waiting");
             }
-            for (name, parties, arrived) in &listing.barriers {
+            for BarrierListing { name, parties, arrived, .. } in &listing.barriers {
                 let _ = writeln!(text, "  barrier    {name:<20} {:>12}   arrived", format!("{arrived} of {parties}"));
             }
         }

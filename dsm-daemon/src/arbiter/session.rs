@@ -1,5 +1,6 @@
 //! One session on one host: the log, the replica, the way to the server.
 
+mod segments;
 mod waking;
 
 use crate::arbiter::Descriptors;
@@ -8,20 +9,19 @@ use crate::link::{HIGH, Link};
 use crate::{Error, Result};
 use async_io::Async;
 use dsm_core::control::{Control, Ended};
-use dsm_core::limits::{PAGE, PROCESSES, SPACE};
+use dsm_core::limits::{PROCESSES, SPACE};
 use dsm_core::lock::ARBITER;
 use dsm_core::log::{SharedArea, SharedLog};
 use dsm_core::memory::Mapped;
 use dsm_core::record::{DIED, Kind, SyncBody};
 use dsm_core::replica::{Progress, Replica};
-use dsm_core::segment::{OpenMode, SegmentInfo};
-use dsm_core::sequencer::agree;
 use dsm_core::sync::Ordering::{Relaxed, Release};
 use dsm_core::sync::{Barrier, spin};
 use dsm_core::sys::{event, futex, map, membarrier};
 use dsm_core::watch::Lines;
 use dsm_core::wire::control::{Ask, Reason, Refusal, Request, Response, SessionStatus, Told, frame, parse};
 use dsm_core::wire::{Frame, FrameHeader, FrameKind};
+use segments::Held;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::Context;
@@ -35,14 +35,6 @@ pub enum Uplink {
     Local,
     /// Over a socket.
     Remote(Box<Link>),
-}
-
-#[derive(Debug)]
-struct Held {
-    info: SegmentInfo,
-    file: OwnedFd,
-    /// Its bytes have all come.
-    ready: bool,
 }
 
 /// Who waits for the answer to a request.
@@ -174,6 +166,9 @@ impl HostSession {
     /// A client is gone. Its locks, units and slots are given back at the next [`HostSession::pump`].
     pub fn depart(&mut self, client: u64, process: u16, died: bool) {
         self.waiting.retain(|waiting| waiting.client != client);
+        for held in self.segments.values_mut() {
+            held.users.remove(&client);
+        }
         if self.processes.get(&process).is_some_and(|(owner, _)| *owner == client) {
             self.processes.remove(&process);
             self.bells.remove(&process);
@@ -241,22 +236,9 @@ impl HostSession {
     /// A question of a process. `None` when the answer comes later.
     pub fn ask(&mut self, client: u64, ask: Ask, servers: &mut Servers) -> Option<Told> {
         let request = match ask {
-            Ask::Open(open) => {
-                if let Some(held) = self.segments.values().find(|held| held.info.name == open.name) {
-                    if open.mode == OpenMode::CreateNew {
-                        let text = format!("segment {:?} exists already", open.name);
-                        return Some(Told::Refused(Refusal::new(Reason::Exists, text)));
-                    }
-                    if let Err(refusal) = agree(&held.info, &open) {
-                        return Some(Told::Refused(refusal));
-                    }
-                    let (request, segment) = (0, Some(held.info.id));
-                    self.waiting.push(Waiting { request, client, segment });
-                    self.serve_ready();
-                    return None;
-                }
-                Request::Open(open)
-            }
+            // Always the server's to say: another host may have removed it, or made it longer.
+            Ask::Open(open) => Request::Open(open),
+            Ask::Remove(name) => Request::Remove(name),
             Ask::Sync(mut sync) => {
                 let process = self.processes.iter().find(|(_, (owner, _))| *owner == client);
                 sync.process = process.map_or(0, |(number, _)| u32::from(*number));
@@ -298,27 +280,6 @@ impl HostSession {
             let (told, descriptors) = told(self);
             self.answers.push((waiting.client, told, descriptors));
         }
-    }
-
-    /// Answers those who wait for segments that are complete.
-    fn serve_ready(&mut self) {
-        let mut still = Vec::new();
-        for waiting in std::mem::take(&mut self.waiting) {
-            match waiting.segment.and_then(|id| self.segments.get(&id)).filter(|held| held.ready) {
-                Some(held) => {
-                    let answer = match held.file.try_clone() {
-                        Ok(file) => (Told::Opened(held.info.clone()), vec![file]),
-                        Err(error) => {
-                            let text = format!("the arbiter has no descriptors left: {error}");
-                            (Told::Refused(Refusal::new(Reason::TooLarge, text)), Vec::new())
-                        }
-                    };
-                    self.answers.push((waiting.client, answer.0, answer.1));
-                }
-                None => still.push(waiting),
-            }
-        }
-        self.waiting = still;
     }
 
     /// Does what can be done now. Returns whether there was anything.
@@ -538,50 +499,17 @@ impl HostSession {
                 self.serve_ready();
             }
             Response::Sync(object) => self.respond(id, |_| (Told::Sync(object), Vec::new())),
-            Response::Listing(listing) => self.respond(id, |_| (Told::Listing(listing), Vec::new())),
+            Response::Listing(mut listing) => {
+                for segment in &mut listing.segments {
+                    segment.processes = self.segments.get(&segment.id).map_or(0, |held| held.users.len() as u32);
+                }
+                self.respond(id, |_| (Told::Listing(listing), Vec::new()));
+            }
+            Response::Removed => self.respond(id, |_| (Told::Done, Vec::new())),
             Response::Refused(refusal) => self.respond(id, |_| (Told::Refused(refusal), Vec::new())),
             Response::Ending => self.end(Ended::ShutDown, "somebody ended it"),
             Response::Joined(_) => self.end(Ended::Refused, "its server sent a welcome twice"),
         }
-    }
-
-    /// The server has opened a segment for us.
-    fn opened(&mut self, id: u64, info: SegmentInfo, snapshot: bool, servers: &mut Servers) {
-        let number = info.id;
-        if !self.segments.contains_key(&number) && !snapshot {
-            // Its bytes were on the way when it could not be mapped; asked for anew, they will come again.
-            let text = format!("segment {:?} could not be mapped on this host: try again", info.name);
-            let refusal = Refusal::new(Reason::NoMemory, text);
-            return self.respond(id, |_| (Told::Refused(refusal), Vec::new()));
-        }
-        if !self.segments.contains_key(&number) {
-            match self.map(&info) {
-                Ok(file) => {
-                    self.replica.attach(info.offset, info.len);
-                    self.segments.insert(number, Held { info, file, ready: !snapshot });
-                }
-                Err(error) => {
-                    let text = format!("segment {:?} of {} bytes: {error}", info.name, info.len);
-                    let refusal = Refusal::new(Reason::NoMemory, text);
-                    self.respond(id, |_| (Told::Refused(refusal), Vec::new()));
-                    return self.request(0, Request::Detach(number), servers);
-                }
-            }
-        }
-        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.request == id) {
-            waiting.segment = Some(number);
-        }
-        self.serve_ready();
-    }
-
-    fn map(&self, info: &SegmentInfo) -> std::io::Result<OwnedFd> {
-        let fits = info.offset.is_multiple_of(PAGE) && info.len.is_multiple_of(PAGE) && info.len > 0;
-        if !fits || info.offset.checked_add(info.len).is_none_or(|end| end > SPACE) {
-            return Err(std::io::Error::other("its place makes no sense"));
-        }
-        let file = map::memory_file("dsm-segment", info.len)?;
-        self.space.map_file(info.offset as usize, info.len as usize, map::Access::ReadWrite, &file)?;
-        Ok(file)
     }
 
     /// For those who watch.

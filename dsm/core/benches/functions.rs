@@ -56,7 +56,7 @@ fn benches(c: &mut Criterion) {
     let (mut out, host) = (Vec::new(), sequencer.join().unwrap());
     sequencer.join().unwrap();
     let ty = TypeDesc { name: "[u64]".into(), size: 8, fingerprint: 1, fields: Vec::new() };
-    let open = OpenSegment { name: "s".into(), len: 8192, ty, mode: OpenMode::CreateNew };
+    let open = OpenSegment { name: "s".into(), len: 8192, ty, mode: OpenMode::CreateNew, room: 0 };
     sequencer.request(host, 1, Request::Open(open), u64::MAX, &mut out);
     let mut from = 0;
     group.bench_function("sequencer: order", |b| {

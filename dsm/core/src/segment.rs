@@ -49,6 +49,8 @@ pub struct SegmentInfo {
     pub offset: u64,
     /// Length in bytes: whole pages.
     pub len: u64,
+    /// Length in bytes as it was asked for.
+    pub bytes: u64,
     /// Name.
     pub name: String,
     /// What it holds.
@@ -66,6 +68,8 @@ pub struct OpenSegment {
     pub ty: TypeDesc,
     /// What to do when it exists, or does not.
     pub mode: OpenMode,
+    /// Offsets to be kept for it to grow, in bytes, when it is created; fewer where there are not so many.
+    pub room: u64,
 }
 
 /// Whether to create.
@@ -77,6 +81,8 @@ pub enum OpenMode {
     CreateNew,
     /// Attach; an error when it does not exist.
     Attach,
+    /// Make it longer if it is too short, and attach; an error when it does not exist.
+    Grow,
 }
 
 /// Why a name cannot be a name.

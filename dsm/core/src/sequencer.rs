@@ -8,15 +8,20 @@
 //! the order of its log (`from` must continue where the last batch ended); what is forwarded has been checked.
 
 use crate::barrier::{Barriers, How, Passed};
-use crate::limits::{HOSTS, PAGE, SEGMENTS, SNAPSHOT_CHUNK, SPACE};
+use crate::limits::{HOSTS, PAGE};
 use crate::op::AtomicOp;
 use crate::record::{AtomicBody, BARRIER, DIED, KEPT, Kind, Malformed, Record, STILL_DIRTY, TRY, push_store};
-use crate::segment::{OpenMode, OpenSegment, SegmentInfo, check_name, check_open};
+use crate::segment::check_name;
 use crate::semaphore::{Semaphores, Verdict, Waiter};
-use crate::wire::control::{Listing, Reason, Refusal, Request, Response, SyncKind, frame};
+use crate::wire::control::{Reason, Refusal, Request, Response, SyncKind, frame};
 use crate::wire::{FrameHeader, FrameKind, Reply, status};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+
+mod segments;
+
+use segments::Segment;
+pub use segments::agree;
 
 /// To whom a frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,23 +90,15 @@ pub enum Misbehaved {
     Impossible(Kind),
 }
 
-#[derive(Debug)]
-struct Segment {
-    info: SegmentInfo,
-    bytes: Vec<u8>,
-}
-
 #[derive(Debug, Default)]
 struct Host {
     /// Log position up to which its records have their place.
     received: u64,
-    attached: Vec<bool>,
+    /// How much of each segment it has attached, in bytes.
+    attached: Vec<u64>,
     /// Segments whose bytes are still to be sent: number, next byte.
     snapshots: VecDeque<(u32, usize)>,
 }
-
-/// Empty pieces of a snapshot that one call passes over: large segments are mostly zeros, and others wait.
-const ZEROS: usize = 256;
 
 /// The state of a session.
 #[derive(Debug)]
@@ -210,6 +207,7 @@ impl Sequencer {
     pub fn leave(&mut self, host: u16, died: bool, out: &mut Vec<Output>) {
         self.deferred.retain(|(from, ..)| *from != host);
         if self.hosts.remove(&host).is_some() {
+            self.forget_removed();
             let verdicts = self.semaphores.gone(|owner| owner.0 == host, died);
             self.verdicts(verdicts, out);
             let passed = self.barriers.gone(|owner| owner.0 == host, died);
@@ -292,24 +290,11 @@ impl Sequencer {
         }
     }
 
-    fn segment_at(&mut self, host: u16, offset: u64, len: u64) -> Result<(&mut Segment, usize), Misbehaved> {
-        let outside = Misbehaved::Outside { offset, len };
-        let at = self.segments.partition_point(|segment| segment.info.offset <= offset);
-        let number = at.checked_sub(1).ok_or(outside.clone())?;
-        let attached = self.hosts.get(&host).and_then(|host| host.attached.get(number)).copied().unwrap_or(false);
-        let segment = self.segments.get_mut(number).ok_or(outside.clone())?;
-        let start = offset - segment.info.offset;
-        if !attached || start.checked_add(len).is_none_or(|end| end > segment.info.len) {
-            return Err(outside);
-        }
-        Ok((segment, start as usize))
-    }
-
     #[inline]
     fn apply(&mut self, host: u16, record: &Record<'_>) -> Result<(), Misbehaved> {
         let (offset, len) = record.extent().ok_or(Misbehaved::Impossible(record.kind))?;
         let (segment, start) = self.segment_at(host, offset, len)?;
-        let place = segment.bytes.get_mut(start..start + len as usize).ok_or(Misbehaved::Outside { offset, len })?;
+        let place = segment.get_mut(start..start + len as usize).ok_or(Misbehaved::Outside { offset, len })?;
         if record.kind == Kind::Store {
             place.copy_from_slice(record.payload);
         }
@@ -398,8 +383,7 @@ impl Sequencer {
     ) -> Result<(), Misbehaved> {
         let width = usize::from(op.width);
         let (segment, start) = self.segment_at(host, offset, width as u64)?;
-        let place =
-            segment.bytes.get_mut(start..start + width).ok_or(Misbehaved::Outside { offset, len: width as u64 })?;
+        let place = segment.get_mut(start..start + width).ok_or(Misbehaved::Outside { offset, len: width as u64 })?;
         let mut bytes = [0; 16];
         bytes[..width].copy_from_slice(place);
         let old = u128::from_le_bytes(bytes);
@@ -467,10 +451,11 @@ impl Sequencer {
             Request::Join(_) => Err(Refusal::new(Reason::Malformed, "this host has already joined")),
             Request::Open(open) => self.open(host, open, available),
             Request::Sync(sync) => self.open_sync(host, &sync.name, sync.kind, sync.process).map(Response::Sync),
-            Request::Detach(segment) => {
-                self.detach(host, segment);
+            Request::Detach { segment, keep } => {
+                self.detach(host, segment, keep);
                 return;
             }
+            Request::Remove(name) => self.remove(&name).map(|()| Response::Removed),
             Request::List => Ok(Response::Listing(self.list())),
             Request::Down => Ok(Response::Ending),
         };
@@ -497,144 +482,13 @@ impl Sequencer {
         .map_err(|text| Refusal::new(Reason::TooLarge, format!("{name:?}: {text}")))
     }
 
-    fn open(&mut self, host: u16, open: OpenSegment, available: u64) -> Result<Response, Refusal> {
-        check_name(&open.name).map_err(|bad| Refusal::new(Reason::BadName, bad.to_string()))?;
-        let len = check_open(&open).map_err(|text| Refusal::new(Reason::TooLarge, text))?;
-        let name = &open.name;
-        let found = self.segments.iter().position(|segment| segment.info.name == *name);
-        let number = match (found, open.mode) {
-            (Some(_), OpenMode::CreateNew) => {
-                return Err(Refusal::new(Reason::Exists, format!("segment {name:?} exists already")));
-            }
-            (None, OpenMode::Attach) => {
-                let text = format!("there is no segment {name:?} in session {:?}", self.name);
-                return Err(Refusal::new(Reason::NotFound, text));
-            }
-            (Some(number), _) => number,
-            (None, _) => self.create(open.clone(), len, available)?,
-        };
-        let Some(segment) = self.segments.get(number) else {
-            return Err(Refusal::new(Reason::NotFound, "the segment is gone"));
-        };
-        agree(&segment.info, &open)?;
-        let info = segment.info.clone();
-        let Some(host) = self.hosts.get_mut(&host) else {
-            return Err(Refusal::new(Reason::Malformed, "not in the session"));
-        };
-        host.attached.resize(host.attached.len().max(number + 1), false);
-        let snapshot = !std::mem::replace(&mut host.attached[number], true);
-        if snapshot {
-            host.snapshots.push_back((number as u32, 0));
-        }
-        Ok(Response::Opened { info, snapshot })
-    }
-
-    fn detach(&mut self, host: u16, segment: u32) {
-        if let Some(host) = self.hosts.get_mut(&host) {
-            host.snapshots.retain(|(id, _)| *id != segment);
-            if let Some(attached) = host.attached.get_mut(segment as usize) {
-                *attached = false;
-            }
-        }
-    }
-
-    fn create(&mut self, open: OpenSegment, len: u64, available: u64) -> Result<usize, Refusal> {
-        let too_large = |text: String| Refusal::new(Reason::TooLarge, text);
-        if self.segments.len() >= SEGMENTS {
-            return Err(too_large(format!("the session already has {SEGMENTS} segments")));
-        }
-        // A page that is nobody's follows every segment, so that running over its end faults.
-        let end = self.next_offset.checked_add(len + PAGE).filter(|end| *end <= SPACE);
-        let end = end.ok_or_else(|| too_large(format!("no room for {len} bytes in the session's {SPACE} bytes")))?;
-        if len > available {
-            let text = format!(
-                "segment {:?} needs {len} bytes of memory; the server's machine has about {available} to give",
-                open.name
-            );
-            return Err(Refusal::new(Reason::NoMemory, text));
-        }
-        let offset = self.next_offset;
-        self.next_offset = end;
-        let info = SegmentInfo { id: self.segments.len() as u32, offset, len, name: open.name, ty: open.ty };
-        self.segments.push(Segment { info, bytes: vec![0; len as usize] });
-        Ok(self.segments.len() - 1)
-    }
-
-    /// Puts out the next piece of what `host` has attached and not yet received, or nothing when it has looked at many
-    /// zeros. Returns false when nothing is left.
-    /// To be called when little is queued for the host: a piece holds at the position at which it is put out, and
-    /// what is ordered later follows it, so pieces may come from different positions.
-    pub fn snapshot(&mut self, host: u16, out: &mut Vec<Output>) -> bool {
-        let epoch = self.epoch;
-        let Some(queue) = self.hosts.get_mut(&host).map(|host| &mut host.snapshots) else { return false };
-        let Some((number, at)) = queue.front_mut() else { return false };
-        let id = *number;
-        let Some(segment) = self.segments.get(id as usize) else { return false };
-        let mut zeros = 0;
-        while let Some(piece) = segment.bytes.get(*at..).filter(|rest| !rest.is_empty()) {
-            let piece = piece.get(..SNAPSHOT_CHUNK).unwrap_or(piece);
-            let offset = segment.info.offset + *at as u64;
-            *at += piece.len();
-            // The receiver's memory was zero when it attached, and has followed the stream since.
-            if piece.iter().any(|byte| *byte != 0) {
-                let header = FrameHeader::new(FrameKind::Snapshot, 0, epoch, piece.len(), offset, 0);
-                out.push(Output { to: To::Host(host), body: Body::Owned(header, piece.to_vec()) });
-                return true;
-            }
-            zeros += 1;
-            if zeros == ZEROS {
-                return true;
-            }
-        }
-        queue.pop_front();
-        let more = !queue.is_empty();
-        self.respond(host, 0, &Response::SnapshotDone(id), out);
-        more
-    }
-
-    /// Is there something for [`Sequencer::snapshot`] to do?
-    pub fn has_snapshot(&self, host: u16) -> bool {
-        self.hosts.get(&host).is_some_and(|host| !host.snapshots.is_empty())
-    }
-
-    fn list(&self) -> Listing {
-        let segment = |s: &Segment| (s.info.name.clone(), s.info.len, s.info.ty.name.clone());
-        Listing {
-            session: self.name.clone(),
-            ordered: self.ordered,
-            hosts: self.hosts().collect(),
-            segments: self.segments.iter().map(segment).collect(),
-            semaphores: self.semaphores.list(),
-            barriers: self.barriers.list(),
-        }
-    }
-
     /// The bytes of a segment in the total order, for checks.
     pub fn bytes(&self, segment: u32) -> &[u8] {
-        self.segments.get(segment as usize).map_or(&[], |segment| &segment.bytes)
+        self.segments.get(segment as usize).map_or(&[], Segment::bytes)
     }
 
     /// Semaphores and barriers, for checks.
     pub fn sync(&self) -> (&Semaphores, &Barriers) {
         (&self.semaphores, &self.barriers)
     }
-}
-
-/// Does what somebody asks for agree with the segment that exists?
-///
-/// # Errors
-/// A refusal that names the first difference.
-pub fn agree(info: &SegmentInfo, open: &OpenSegment) -> Result<(), Refusal> {
-    if let Some(difference) = info.ty.difference(&open.ty) {
-        let text = format!(
-            "segment {:?} holds `{}`, not the `{}` that was asked for; {difference}",
-            info.name, info.ty.name, open.ty.name
-        );
-        return Err(Refusal::new(Reason::TypeDiffers, text));
-    }
-    if open.len > info.len {
-        let text = format!("segment {:?} has {} bytes, {} were asked for", info.name, info.len, open.len);
-        return Err(Refusal::new(Reason::TypeDiffers, text));
-    }
-    Ok(())
 }

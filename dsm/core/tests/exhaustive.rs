@@ -134,7 +134,7 @@ impl World {
         let hosts = [0, 1].map(|at: usize| {
             let number = sequencer.join().expect("there is room");
             let ty = TypeDesc { name: "Bytes".into(), size: 1, fingerprint: 1, fields: Vec::new() };
-            let open = OpenSegment { name: "bytes".into(), len: PAGE, ty, mode: OpenMode::OpenOrCreate };
+            let open = OpenSegment { name: "bytes".into(), len: PAGE, ty, mode: OpenMode::OpenOrCreate, room: 0 };
             let mut outputs = Vec::new();
             sequencer.request(number, 1, Request::Open(open), u64::MAX, &mut outputs);
             while sequencer.snapshot(number, &mut outputs) {}

@@ -289,7 +289,7 @@ fn session() -> (Sequencer, [u16; 2]) {
     let mut out = Vec::new();
     let open = |name: &str, len| {
         let ty = TypeDesc { name: "Bytes".into(), size: 1, fingerprint: 1, fields: Vec::new() };
-        Request::Open(OpenSegment { name: name.into(), len, ty, mode: OpenMode::OpenOrCreate })
+        Request::Open(OpenSegment { name: name.into(), len, ty, mode: OpenMode::OpenOrCreate, room: 0 })
     };
     // So that the segment that the records are about is where they think.
     sequencer.request(hosts[1], 1, open("first", BASE - 2 * PAGE), u64::MAX, &mut out);

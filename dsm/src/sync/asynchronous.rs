@@ -5,7 +5,7 @@
 //! the arbiter for a bell, which blocks for that one short exchange.
 
 use super::bell::{Bell, until};
-use super::{LockError, LockResult, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use super::{LockError, LockResult, Mutex, MutexGuard, ReadLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::{OwnedSemaphore, OwnedSemaphoreGuard};
 use crate::region::Region;
 use crate::semaphore::{check, granted};
@@ -15,6 +15,9 @@ use crate::{Barrier, BarrierWaitResult, Error, Result, Semaphore, SemaphoreGuard
 use dsm_core::limits::SLOTS;
 use dsm_core::record::{BARRIER, Kind};
 use dsm_core::slot::Answer;
+
+/// Futures of one session that can wait on one host. The rest is for threads: each atomic operation needs its turn.
+const FUTURES: usize = SLOTS / 4 * 3;
 
 /// A question to the server whose answer is waited for. Dropping it before takes it back.
 struct Asked<'a> {
@@ -34,8 +37,8 @@ impl<'a> Asked<'a> {
         }
         // Before anything is asked that would have to be taken back.
         Bell::of(region)?;
-        let wait = Wait::try_begin(region).ok_or_else(|| {
-            Error::TooLarge(format!("{SLOTS} threads and futures of this host wait already: no more can"))
+        let wait = Wait::try_begin(region, FUTURES).ok_or_else(|| {
+            Error::TooLarge(format!("{FUTURES} futures of this session on this host wait already: no more can"))
         })?;
         submit(region, kind, 0, object, wait.token, units);
         Ok(Self { region, wait: Some(wait), kind, object, units, process: std::process::id() })
@@ -106,8 +109,7 @@ impl<'s> Semaphore<'s> {
     /// ```
     ///
     /// # Errors
-    /// As [`Semaphore::lock`]; [`Error::TooLarge`] when more threads and futures of this host would wait than can
-    /// (4096).
+    /// As [`Semaphore::lock`]; [`Error::TooLarge`] when 3072 futures of this session wait on this host.
     pub async fn lock_async(&self) -> LockResult<SemaphoreGuard<'s>> {
         self.acquire_async(1).await
     }
@@ -183,6 +185,16 @@ impl<'s, T: SharedType> RwLock<'s, T> {
     }
 }
 
+impl<'s, T: SharedType> ReadLock<'s, T> {
+    /// See [`RwLock::read_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_async(self) -> LockResult<RwLockReadGuard<'s, T>> {
+        self.lock().read_async().await
+    }
+}
+
 impl Barrier<'_> {
     /// As [`Barrier::wait`], without blocking the thread. The party arrives when the future is first polled.
     ///
@@ -190,7 +202,7 @@ impl Barrier<'_> {
     /// come before, they are through, and this arrival was one of them.
     ///
     /// # Errors
-    /// As [`Barrier::wait`]; [`Error::TooLarge`] when more threads and futures of this host would wait than can.
+    /// As [`Barrier::wait`]; [`Error::TooLarge`] when 3072 futures of this session wait on this host.
     pub async fn wait_async(&self) -> Result<BarrierWaitResult> {
         let (region, id) = self.object();
         let answer = Asked::ask(region, Kind::Arrive, id, 0)?.answer().await?;
@@ -203,7 +215,7 @@ impl Session {
     /// polled. It may be dropped at any time.
     ///
     /// # Errors
-    /// As [`Session::fence`]; [`Error::TooLarge`] when more threads and futures of this host would wait than can.
+    /// As [`Session::fence`]; [`Error::TooLarge`] when 3072 futures of this session wait on this host.
     pub async fn fence_async(&self) -> Result<()> {
         Asked::ask(self.region(), Kind::Fence, 0, 0)?.answer().await?;
         Ok(())

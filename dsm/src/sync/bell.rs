@@ -151,6 +151,9 @@ pub(super) async fn until<R>(region: &Region, arm: impl Fn(), mut look: impl FnM
     if let Some(found) = look() {
         return Ok(found);
     }
+    if let Some(error) = region.lost() {
+        return Err(error);
+    }
     let mut seat = Seat::new(Bell::of(region)?);
     poll_fn(move |cx| {
         if let Some(found) = look() {

@@ -35,8 +35,8 @@
 //! ```
 //!
 //! A struct with such fields is not copied as a whole, only its other fields are. In a hole over it, its sync objects are
-//! there, but what they protect cannot be reached. Through a read-only handle, semaphores and barriers can be used, and
-//! locks cannot.
+//! there, but what they protect cannot be reached. Through a read-only handle, semaphores and barriers can be used, an
+//! [`RwLock`] can be [read](crate::ReadLock), and a [`Mutex`] cannot be locked.
 
 use super::{Object, open_at};
 use crate::__private::{Argument, Field, Layout, structure};
@@ -69,7 +69,7 @@ pub struct Barrier<const PARTIES: u32>(u32);
 
 /// Implements what the two locks have in common.
 macro_rules! lock {
-    ($lock:ident, $name:literal) => {
+    ($lock:ident, $name:literal, $read:ty, $read_field:expr) => {
         impl<T: SharedType> $lock<T> {
             const FIELDS: &'static [Field] = &[Field::new("value", 0, T::LAYOUT)];
             const ARGUMENTS: &'static [Argument] = &[Argument::Type(T::LAYOUT)];
@@ -82,21 +82,21 @@ macro_rules! lock {
             type Fields<'s> = sync::$lock<'s, T>;
             type ReadFields<'s> = Unstructured<'s, Self>;
             type Getter<'s> = sync::$lock<'s, T>;
-            type ReadGetter<'s> = ReadOnly<'s, Self>;
+            type ReadGetter<'s> = $read;
 
             fn get_field(field: Shared<'_, Self>) -> sync::$lock<'_, T> {
                 sync::$lock::new(field)
             }
 
-            fn read_field(field: ReadOnly<'_, Self>) -> ReadOnly<'_, Self> {
-                field
+            fn read_field(field: ReadOnly<'_, Self>) -> Self::ReadGetter<'_> {
+                $read_field(field)
             }
         }
     };
 }
 
-lock!(Mutex, "Mutex");
-lock!(RwLock, "RwLock");
+lock!(Mutex, "Mutex", ReadOnly<'s, Self>, std::convert::identity);
+lock!(RwLock, "RwLock", sync::ReadLock<'s, T>, sync::ReadLock::new);
 
 /// Implements what the two others have in common, with a number in their type.
 macro_rules! counted {

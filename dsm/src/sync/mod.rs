@@ -18,4 +18,4 @@ pub use error::{LockError, LockResult, TryLockResult};
 pub use mutex::{Mutex, MutexGuard};
 pub(crate) use open::{Object, ask, open_at};
 pub use owned::{OwnedSemaphore, OwnedSemaphoreGuard};
-pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use rwlock::{ReadLock, RwLock, RwLockReadGuard, RwLockWriteGuard};

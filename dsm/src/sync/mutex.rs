@@ -59,7 +59,7 @@ impl<'s, T: SharedType> Mutex<'s, T> {
         Self(field)
     }
 
-    /// Locks, waiting in line.
+    /// Locks, waiting in line. A thread that has the lock already waits for ever.
     ///
     /// # Errors
     /// [`LockError::OwnerDied`] with the guard in it, when the last owner died or panicked while it held the lock;

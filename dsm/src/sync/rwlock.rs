@@ -51,6 +51,9 @@ pub struct RwLockWriteGuard<'s, T: SharedType> {
     panicking: bool,
 }
 
+/// An [`RwLock`] of which only the value can be read: what a read-only handle gives of a field.
+pub struct ReadLock<'s, T>(RwLock<'s, T>);
+
 impl Session {
     /// Opens the value `name` together with its lock: attaches to them, or creates them, the value as zeros. The same
     /// as `open::<field::RwLock<T>>(name)`.
@@ -150,6 +153,41 @@ impl<'s, T: SharedType> RwLock<'s, T> {
     }
 }
 
+impl<'s, T: SharedType> ReadLock<'s, T> {
+    pub(super) fn new(field: ReadOnly<'s, field::RwLock<T>>) -> Self {
+        Self(RwLock::new(field.shared()))
+    }
+
+    #[cfg(feature = "async")]
+    pub(super) fn lock(self) -> RwLock<'s, T> {
+        self.0
+    }
+
+    /// See [`RwLock::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(self) -> LockResult<RwLockReadGuard<'s, T>> {
+        self.0.read()
+    }
+
+    /// See [`RwLock::try_read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_read(self) -> TryLockResult<RwLockReadGuard<'s, T>> {
+        self.0.try_read()
+    }
+
+    /// See [`RwLock::read_timeout`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_timeout(self, timeout: Duration) -> LockResult<RwLockReadGuard<'s, T>> {
+        self.0.read_timeout(timeout)
+    }
+}
+
 impl<T: SharedType> RwLockReadGuard<'_, T> {
     /// Copies the value out. Nobody changes it meanwhile, so it is whole.
     #[must_use]
@@ -195,6 +233,21 @@ impl<T: SharedType> Drop for RwLockWriteGuard<'_, T> {
         if std::thread::panicking() && !self.panicking {
             self.held.set_dirty(true);
         }
+    }
+}
+
+impl<T> Clone for ReadLock<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for ReadLock<'_, T> {}
+
+/// Shows the type and the address, not the value.
+impl<T: SharedType> fmt::Debug for ReadLock<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReadLock<{}>({:p})", T::LAYOUT, self.0.0.as_ptr())
     }
 }
 

@@ -20,7 +20,7 @@ use std::ops::{Deref, DerefMut};
 /// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let session = dsm::Session::join("doc-list")?;
+#[doc = include_str!("../sync/example.txt")]
 /// let queue = session.open::<Queue>("queue")?;
 /// queue.jobs().push(7)?;
 /// queue.jobs().extend_from_slice(&[8, 9])?;

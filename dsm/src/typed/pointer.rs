@@ -23,7 +23,7 @@ use std::marker::PhantomData;
 /// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let session = dsm::Session::join("doc-pointer")?;
+#[doc = include_str!("../sync/example.txt")]
 /// let nodes = session.array::<Node>("nodes", 100)?;
 /// let (first, second) = (nodes.at(0), nodes.at(57));
 /// second.set_value(42);

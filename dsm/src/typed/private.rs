@@ -5,6 +5,7 @@ pub use super::line::{Line, pad};
 pub use super::{
     Assign, Atomic, InvalidValue, Plain, ReadOnly, ReadOnlySlice, Shared, SharedType, Slice, Unstructured,
 };
+pub use crate::start::run_main;
 
 /// The layout of struct `S`.
 #[must_use]

@@ -336,21 +336,21 @@ pub(super) fn never(invalid: &InvalidValue) -> ! {
 }
 
 /// A value whose bytes are all zero.
-pub(super) fn zeroed<T: Plain>() -> T {
+pub(crate) fn zeroed<T: Plain>() -> T {
     // SAFETY: any bytes that pass the check make a `T` (contract of `SharedType`), all bytes of a plain type do
     // (contract of `Plain`), and the check leaves zeros as they are.
     unsafe { MaybeUninit::<T>::zeroed().assume_init() }
 }
 
 /// The values as bytes.
-pub(super) fn bytes_of<T: SharedType + Copy>(values: &[T]) -> &[u8] {
+pub(crate) fn bytes_of<T: SharedType + Copy>(values: &[T]) -> &[u8] {
     // SAFETY: the bytes are those of `values`, borrowed as long; all initialised, for `T` has no padding, and nobody
     // changes them, for what is `Copy` has no interior mutability (contract of `SharedType`).
     unsafe { slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
 /// Has `load` overwrite the bytes of the values, and makes values of what it wrote.
-pub(super) fn overwrite<T: Plain>(values: &mut [T], load: impl FnOnce(&mut [u8])) {
+pub(crate) fn overwrite<T: Plain>(values: &mut [T], load: impl FnOnce(&mut [u8])) {
     /// Sees to it that nothing but values is left behind, even if `load` panics.
     struct Checked<'a>(&'a mut [u8], &'static Layout);
     impl Drop for Checked<'_> {

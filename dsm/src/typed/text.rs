@@ -20,7 +20,7 @@ use std::str::Utf8Error;
 /// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let session = dsm::Session::join("doc-text")?;
+#[doc = include_str!("../sync/example.txt")]
 /// let player = session.open::<Player>("player")?;
 /// player.name().set("Ada")?;
 /// player.name().push_str(" L.")?;
@@ -123,6 +123,16 @@ impl<const N: usize> TryFrom<&str> for Text<N> {
         room.ok_or(CapacityError { needed: text.len(), capacity: N })?.copy_from_slice(text.as_bytes());
         this.len = (text.len() as u32).to_le_bytes();
         Ok(this)
+    }
+}
+
+/// Whether they are the same text; of what is none, whether the bytes are the same.
+impl<const N: usize> PartialEq for Text<N> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.bytes(), other.bytes()) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => (self.len, self.bytes) == (other.len, other.bytes),
+        }
     }
 }
 
@@ -285,11 +295,5 @@ mod tests {
             bytes: "aß".as_bytes().iter().chain(&[0]).copied().collect::<Vec<_>>().try_into().unwrap(),
         };
         assert!(matches!(text.as_str(), Err(InvalidText::Utf8(_))), "cut in the middle of a character");
-    }
-
-    impl<const N: usize> PartialEq for Text<N> {
-        fn eq(&self, other: &Self) -> bool {
-            self.as_str() == other.as_str()
-        }
     }
 }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// }
 ///
 /// # fn main() -> dsm::Result<()> {
-/// let session = dsm::Session::join("doc-versioned")?;
+#[doc = include_str!("../sync/example.txt")]
 /// let position = session.open::<Versioned<Position>>("position")?;
 /// position.publish(&Position { x: 1.0, y: 2.0 })?;
 /// let seen = position.snapshot()?; // never the `x` of one state with the `y` of another

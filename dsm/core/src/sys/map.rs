@@ -19,21 +19,33 @@ pub fn available() -> u64 {
         .map_or(u64::MAX, |kib| kib.saturating_mul(1024))
 }
 
-/// A memory file of `len` bytes (whole pages), zeroed, its memory committed, sealed against resizing.
+/// A memory file of `len` bytes (whole pages), zeroed, its memory committed, sealed against shrinking.
 ///
 /// # Errors
 /// `OutOfMemory` when the machine does not have it: now, and not as a SIGBUS later.
 pub fn memory_file(name: &str, len: u64) -> io::Result<OwnedFd> {
-    let free = available();
-    if len > free {
-        let text = format!("{len} bytes asked for, about {free} bytes of memory are free on this machine");
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    grow_memory_file(&file, 0, len)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file)
+}
+
+/// Makes a memory file of `old` bytes `len` bytes long (whole pages).
+///
+/// # Errors
+/// As [`memory_file`].
+pub fn grow_memory_file(file: &impl AsFd, old: u64, len: u64) -> io::Result<()> {
+    let (more, free) = (len.saturating_sub(old), available());
+    if more > free {
+        let text = format!("{more} bytes asked for, about {free} bytes of memory are free on this machine");
         return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
     }
-    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    rustix::fs::ftruncate(&file, len)?;
-    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-    Ok(file)
+    // Also where an earlier attempt has made it long enough, but could not get the memory.
+    if rustix::fs::fstat(file)?.st_size as u64 <= len {
+        rustix::fs::ftruncate(file, len)?;
+    }
+    rustix::fs::fallocate(file, FallocateFlags::empty(), old, more)?;
+    Ok(())
 }
 
 /// Checks what a peer handed us as a memory file: its length, and that it can never shrink under our mapping.

@@ -61,6 +61,8 @@ pub enum Ask {
     Open(OpenSegment),
     /// Open a semaphore or barrier.
     Sync(OpenSync),
+    /// Remove the segment of this name.
+    Remove(String),
     /// Say goodbye: what this process held is given back without being called a death.
     Leave,
     /// What this arbiter is doing.
@@ -130,8 +132,15 @@ pub enum Request {
     Open(OpenSegment),
     /// Open a semaphore or barrier.
     Sync(OpenSync),
-    /// This host could not map the segment after all: its bytes need not come.
-    Detach(u32),
+    /// This host could not map more of the segment than it has: the other bytes need not come.
+    Detach {
+        /// Number of the segment.
+        segment: u32,
+        /// What it has, in bytes.
+        keep: u64,
+    },
+    /// Take the name of a segment away.
+    Remove(String),
     /// What there is.
     List,
     /// End the session for everybody.
@@ -156,6 +165,8 @@ pub enum Response {
     Sync(u32),
     /// Answer to [`Request::List`].
     Listing(Listing),
+    /// The name is free.
+    Removed,
     /// The session ends.
     Ending,
     /// Not done.
@@ -198,21 +209,64 @@ pub enum Found {
     Refused(Refusal),
 }
 
-/// What is in a session.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What is in a session. Names that begin with `dsm:` are the library's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Listing {
     /// Session name.
     pub session: String,
     /// Operations ordered so far.
     pub ordered: u64,
-    /// Hosts attached.
+    /// Hosts joined, by number.
     pub hosts: Vec<u16>,
-    /// Name, length in bytes and type of every segment.
-    pub segments: Vec<(String, u64, String)>,
-    /// Name, value and number of waiting threads of every semaphore.
-    pub semaphores: Vec<(String, u32, u32)>,
-    /// Name, parties and number of arrived threads of every barrier.
-    pub barriers: Vec<(String, u32, u32)>,
+    /// Every value and array.
+    pub segments: Vec<SegmentListing>,
+    /// Every semaphore.
+    pub semaphores: Vec<SemaphoreListing>,
+    /// Every barrier.
+    pub barriers: Vec<BarrierListing>,
+}
+
+/// A value or array in a [`Listing`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SegmentListing {
+    /// Number in the session; never given twice.
+    pub id: u32,
+    /// Name.
+    pub name: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Type, as in source; of an array, `[T]`.
+    pub ty: String,
+    /// Hosts that have it.
+    pub hosts: u32,
+    /// Processes of the asking host that have it.
+    pub processes: u32,
+}
+
+/// A semaphore in a [`Listing`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SemaphoreListing {
+    /// Name.
+    pub name: String,
+    /// Units that are free.
+    pub units: u32,
+    /// Threads that wait.
+    pub waiting: u32,
+}
+
+/// A barrier in a [`Listing`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BarrierListing {
+    /// Name.
+    pub name: String,
+    /// Parties that it is for.
+    pub parties: u32,
+    /// Threads that have arrived and wait.
+    pub arrived: u32,
 }
 
 /// What an arbiter is doing.

@@ -342,7 +342,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
                 if rng.chance(10) {
                     // It cannot be mapped here.
                     self.segments[at] = Seg::Unknown;
-                    self.ask(&Request::Detach(info.id), None);
+                    self.ask(&Request::Detach { segment: info.id, keep: 0 }, None);
                     return;
                 }
                 self.replica.attach(info.offset, info.len);
@@ -370,7 +370,9 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
                 Some(Asked::Sync { .. }) if refusal.text.contains("is gone") => {}
                 _ => panic!("refused: {}", refusal.text),
             },
-            Response::Joined(_) | Response::Listing(_) | Response::Ending => panic!("not asked for"),
+            Response::Joined(_) | Response::Listing(_) | Response::Removed | Response::Ending => {
+                panic!("not asked for")
+            }
         }
     }
 

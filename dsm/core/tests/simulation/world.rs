@@ -256,8 +256,9 @@ impl<const RING: usize, const INDEX: usize> World<RING, INDEX> {
         }
         host.segments[at] = Seg::Requested;
         let ty = TypeDesc { name: "Bytes".into(), size: 1, fingerprint: at as u64, fields: Vec::new() };
-        let len = self.sizes[at] * PAGE - self.rng.below(9) as u64;
-        let open = OpenSegment { name: format!("segment{at}"), len, ty, mode: OpenMode::OpenOrCreate };
+        // The same for all hosts: who asks for more than there is has to grow it.
+        let len = self.sizes[at] * PAGE - (at as u64 * 3) % 9;
+        let open = OpenSegment { name: format!("segment{at}"), len, ty, mode: OpenMode::OpenOrCreate, room: 0 };
         host.ask(&Request::Open(open), Some(Asked::Open(at)));
     }
 

@@ -1,0 +1,178 @@
+//! Joining a session: finding, or starting, its arbiter.
+
+use crate::connection::Connection;
+use crate::region::{Joined, Region};
+use crate::session::Session;
+use crate::start::{self, Expected};
+use crate::{Error, Result, trap};
+use dsm_core::segment::check_name;
+use dsm_core::wire::control::{Ask, Told};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The socket's name in an arbiter's directory.
+const SOCKET: &str = "arbiter.sock";
+
+/// How to join a session: where its arbiter is, and as whom.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    name: String,
+    dir: Option<PathBuf>,
+    daemon: Option<String>,
+    rank: Option<usize>,
+    size: Option<usize>,
+    existing: bool,
+    /// How many processes are to come, and how long they may take.
+    pub(crate) expect: Option<(usize, Duration)>,
+}
+
+impl Builder {
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, dir: None, daemon: None, rank: None, size: None, existing: false, expect: None }
+    }
+
+    /// Directory of the arbiter: another "virtual host" of this machine. Default: `DSM_RUNTIME_DIR`, else
+    /// `dsm` in `XDG_RUNTIME_DIR`, else `/tmp/dsm-UID`.
+    #[must_use]
+    pub fn runtime_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// Address of the daemon, `HOST:PORT`. Default: `DSM_DAEMON`, else whatever the arbiter uses.
+    #[must_use]
+    pub fn daemon(mut self, address: impl Into<String>) -> Self {
+        self.daemon = Some(address.into());
+        self
+    }
+
+    /// This process's rank among those that work together. Default: `DSM_RANK`, else 0.
+    #[must_use]
+    pub fn rank(mut self, rank: usize) -> Self {
+        self.rank = Some(rank);
+        self
+    }
+
+    /// How many processes work together. Default: `DSM_SIZE`, else 1.
+    #[must_use]
+    pub fn size(mut self, size: usize) -> Self {
+        self.size = Some(size);
+        self
+    }
+
+    /// Joins only a session that exists.
+    #[must_use]
+    pub fn existing(mut self) -> Self {
+        self.existing = true;
+        self
+    }
+
+    /// Joins.
+    ///
+    /// # Errors
+    /// [`Error::BadName`], [`Error::NotFound`] with [`Builder::existing`], [`Error::Unavailable`] when arbiter, daemon
+    /// or server cannot be reached or started, [`Error::Permission`] when they do not let us in.
+    pub fn join(self) -> Result<Session> {
+        check_name(&self.name).map_err(|bad| Error::BadName(bad.to_string()))?;
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let number = |given: Option<usize>, name: &str, default: usize| match given {
+            Some(number) => Ok(number),
+            None => variable(name).map_or(Ok(default), |text| {
+                text.parse().map_err(|_| Error::Unavailable(format!("{name}={text:?} is not a number")))
+            }),
+        };
+        let given = |given: Option<usize>, name: &str| given.is_some() || variable(name).is_some();
+        let known = (given(self.rank, "DSM_RANK"), given(self.size, "DSM_SIZE"));
+        let (rank, size) = (number(self.rank, "DSM_RANK", 0)?, number(self.size, "DSM_SIZE", 1)?);
+        let dir = self.dir.unwrap_or_else(default_dir);
+        let daemon = self.daemon.or_else(|| variable("DSM_DAEMON"));
+        crate::signals::adopt()?;
+        let ask = Ask::Join { session: self.name.clone(), daemon: daemon.clone(), existing: self.existing };
+        // An arbiter that was about to end may hang up on us: then it is started anew.
+        let mut tries = 0;
+        let (mut connection, (told, descriptors)) = loop {
+            tries += 1;
+            let asked = connect(&dir, daemon.as_deref()).and_then(|mut connection| {
+                let what = "the arbiter does not answer";
+                connection.exchange(&ask).map(|answer| (Some(connection), answer)).map_err(Error::system(what))
+            });
+            match asked {
+                Ok(answered) => break answered,
+                Err(Error::System { source, .. }) if tries < 5 && (retryable(&source) || absent(&source)) => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let (process, host, daemon) = match told {
+            Told::Joined { process, host, daemon } => (process, host, daemon),
+            Told::Refused(refusal) => return Err(refusal.into()),
+            _ => return Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
+        };
+        let mut descriptors = descriptors.into_iter();
+        let (Some(area), Some(bell), Some(connection)) = (descriptors.next(), descriptors.next(), connection.take())
+        else {
+            return Err(Error::Unavailable("the arbiter's answer lacks its descriptors".into()));
+        };
+        let region =
+            Region::map(Joined { name: self.name, arbiter: dir.join(SOCKET), connection, process, area, bell })?;
+        trap::publish(&region)?;
+        let mut session = Session::joined(region, host, rank, size, daemon);
+        if let Some((processes, patience)) = self.expect {
+            let (rank, size) = (known.0.then_some(rank), known.1.then_some(size));
+            let rank = start::together(&session, Expected { processes, patience, rank, size })?;
+            session.place(rank, processes);
+        }
+        session.announce()?;
+        Ok(session)
+    }
+}
+
+fn retryable(error: &std::io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset | ConnectionAborted)
+}
+
+fn default_dir() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("DSM_RUNTIME_DIR")
+        .or_else(|| variable("XDG_RUNTIME_DIR").map(|dir| dir.join("dsm")))
+        .unwrap_or_else(|| PathBuf::from(format!("/tmp/dsm-{}", nix::unistd::getuid())))
+}
+
+/// Connects to the arbiter in `dir`, starting it when none is alive.
+fn connect(dir: &Path, daemon: Option<&str>) -> Result<Connection> {
+    let path = dir.join(SOCKET);
+    match Connection::open(&path) {
+        Ok(connection) => Ok(connection),
+        Err(error) if absent(&error) || retryable(&error) => start(dir, &path, daemon, error),
+        Err(error) => Err(unreachable(&path, error)),
+    }
+}
+
+fn absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+}
+
+fn unreachable(path: &Path, source: std::io::Error) -> Error {
+    Error::System { what: format!("cannot talk to the arbiter at {}", path.display()), source }
+}
+
+#[cfg(feature = "embedded")]
+fn start(dir: &Path, path: &Path, daemon: Option<&str>, _why: std::io::Error) -> Result<Connection> {
+    crate::embedded::keep();
+    dsm_daemon::runtime::prepare(dir)?;
+    // One process starts it; the others wait here and find it.
+    let _starting = dsm_daemon::runtime::lock(dir, dsm_daemon::runtime::STARTING)?;
+    match Connection::open(path) {
+        Ok(connection) => return Ok(connection),
+        Err(error) if absent(&error) || retryable(&error) => {}
+        Err(error) => return Err(unreachable(path, error)),
+    }
+    dsm_daemon::spawn::arbiter(dir, daemon)?;
+    Connection::open(path).map_err(|error| unreachable(path, error))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn start(_dir: &Path, path: &Path, _daemon: Option<&str>, why: std::io::Error) -> Result<Connection> {
+    Err(Error::Unavailable(format!("no arbiter answers at {} ({why}): start one with `dsm arbiter`", path.display())))
+}

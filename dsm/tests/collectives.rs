@@ -1,0 +1,227 @@
+//! Collectives of ranks on two hosts: the results of a sequential program, whatever the number of ranks; errors when
+//! ranks do not fit together, or die.
+#![allow(missing_docs, reason = "test types")]
+
+mod common;
+
+use common::{Cluster, PATIENCE, join_by_environment, role};
+use dsm::collective::{Max, Min, Sum};
+use dsm::{Error, Session, Team};
+use std::time::Duration;
+
+#[dsm::shared]
+#[derive(Debug, PartialEq)]
+pub struct Particle {
+    pub mass: f64,
+    pub pos: [f64; 3],
+}
+
+/// Larger than what goes in one round.
+#[dsm::shared]
+pub struct Large {
+    pub words: [u64; 20_000],
+}
+
+/// Runs `rank` in a thread for each of `size` ranks, on two hosts by turns. Returns what they return, by rank.
+fn ranks<R: Send>(size: usize, rank: impl Fn(&Session, &Team<'_>) -> R + Sync) -> Vec<R> {
+    let cluster = Cluster::new();
+    let sessions: Vec<Session> =
+        (0..size).map(|rank| cluster.builder(rank % 2, "ranks").rank(rank).size(size).join().unwrap()).collect();
+    std::thread::scope(|scope| {
+        let start = |session| {
+            let rank = &rank;
+            scope.spawn(move || {
+                let session: &Session = session;
+                rank(session, &session.world().unwrap().with_timeout(PATIENCE))
+            })
+        };
+        let threads: Vec<_> = sessions.iter().map(start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// What rank `rank` has in round `round`.
+fn number(rank: usize, round: usize) -> u64 {
+    (rank as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(round as u32) >> 3
+}
+
+#[test]
+fn values_are_those_of_a_sequential_program() {
+    for size in [1, 2, 3, 5] {
+        let done = ranks(size, |_, world| {
+            for round in 0..20 {
+                let (rank, root) = (world.rank(), round % size);
+                let all: Vec<u64> = (0..size).map(|rank| number(rank, round)).collect();
+                let mine = all[rank];
+                assert_eq!(world.broadcast(root, mine).unwrap(), all[root]);
+                assert_eq!(world.all_reduce(mine, Sum).unwrap(), all.iter().fold(0, |a: u64, b| a.wrapping_add(*b)));
+                assert_eq!(world.all_reduce(mine, Min).unwrap(), *all.iter().min().unwrap());
+                assert_eq!(world.all_reduce(mine, Max).unwrap(), *all.iter().max().unwrap());
+                let order = |a: u64, b: u64| a.wrapping_mul(31).wrapping_sub(b);
+                let reduced = world.reduce(root, mine, order).unwrap();
+                assert_eq!(reduced, (rank == root).then(|| all.iter().copied().reduce(order).unwrap()));
+                assert_eq!(world.gather(root, mine).unwrap(), (rank == root).then(|| all.clone()));
+                assert_eq!(world.all_gather(mine).unwrap(), all);
+                let given: &[u64] = if rank == root { &all } else { &[] };
+                assert_eq!(world.scatter(root, given).unwrap(), mine);
+                world.barrier().unwrap();
+            }
+            true
+        });
+        assert_eq!(done, vec![true; size]);
+    }
+}
+
+#[test]
+fn floats_give_the_same_bits_everywhere_and_structs_can_be_combined() {
+    let sums = ranks(5, |_, world| {
+        let rank = world.rank();
+        let mine = Particle { mass: 0.1 * 1e9f64.powi(rank as i32 - 2), pos: [rank as f64 / 3.0; 3] };
+        let heaviest = |a: Particle, b: Particle| if b.mass > a.mass { b } else { a };
+        assert_eq!(world.all_reduce(mine, heaviest).unwrap().pos, [4.0 / 3.0; 3]);
+        assert_eq!(world.broadcast(3, mine).unwrap().pos, [1.0; 3]);
+        world.all_reduce(mine.mass, Sum).unwrap().to_bits()
+    });
+    let expected = (0..5).map(|rank| 0.1 * 1e9f64.powi(rank - 2)).reduce(|a, b| a + b).unwrap();
+    assert_eq!(sums, [expected.to_bits(); 5]);
+}
+
+#[test]
+fn slices_of_any_length_and_large_values_go_in_pieces() {
+    for size in [2, 3] {
+        ranks(size, |_, world| {
+            let rank = world.rank();
+            for len in [0usize, 1, 7, 8192, 8193, 30_000] {
+                let part = |rank: usize| -> Vec<u64> { (0..len).map(|at| number(rank, at)).collect() };
+                let (mine, parts) = (part(rank), (0..size).map(part).collect::<Vec<_>>());
+                let mut values = mine.clone();
+                world.broadcast_slice(1, &mut values).unwrap();
+                assert!(values == parts[1], "broadcast of {len}");
+                let sum: Vec<u64> =
+                    (0..len).map(|at| parts.iter().fold(0, |sum: u64, part| sum.wrapping_add(part[at]))).collect();
+                values.clone_from(&mine);
+                world.all_reduce_slice(&mut values, Sum).unwrap();
+                assert!(values == sum, "all_reduce of {len}");
+                let reduced = world.reduce_slice(0, &mine, Sum).unwrap();
+                assert!(reduced == (rank == 0).then_some(sum), "reduce of {len}");
+                assert!(world.all_gather_slice(&mine).unwrap() == parts.concat(), "all_gather of {len}");
+                let gathered = world.gather_slice(1, &mine).unwrap();
+                assert!(gathered == (rank == 1).then(|| parts.concat()), "gather of {len}");
+                values.fill(0);
+                let given = if rank == 0 { parts.concat() } else { Vec::new() };
+                world.scatter_slice(0, &given, &mut values).unwrap();
+                assert!(values == mine, "scatter of {len}");
+            }
+            let large = Large { words: std::array::from_fn(|at| number(rank, at)) };
+            let xor = |a: Large, b: Large| Large { words: std::array::from_fn(|at| a.words[at] ^ b.words[at]) };
+            let found = world.all_reduce(large, xor).unwrap();
+            assert!((0..20_000).all(|at| found.words[at] == (0..size).fold(0, |all, rank| all ^ number(rank, at))));
+        });
+    }
+}
+
+#[test]
+fn a_call_is_a_barrier_for_the_stores_before_it() {
+    ranks(3, |session, world| {
+        let words = session.array::<u64>("words", 3).unwrap();
+        for round in 1..=100 {
+            words.set(world.rank(), round);
+            let _ = world.all_reduce(1u8, Sum).unwrap();
+            assert!(words.iter().all(|word| word >= round), "{:?} in round {round}", words.to_vec());
+        }
+    });
+}
+
+#[test]
+fn calls_that_do_not_fit_are_errors_for_all_and_the_team_stays_in_step() {
+    let texts = ranks(3, |_, world| {
+        let odd = world.rank() == 1;
+        let mut texts = Vec::new();
+        let mut note = |result: Result<(), Error>| match result {
+            Err(Error::CollectiveMismatch(text)) => texts.push(text),
+            other => panic!("{other:?}"),
+        };
+        note(if odd { world.barrier() } else { world.all_gather(1u32).map(drop) });
+        note(world.all_reduce_slice(&mut vec![1u8; if odd { 4 } else { 200_000 }], Sum));
+        note(if odd { world.broadcast(0, 1u32).map(drop) } else { world.broadcast(0, 1i32).map(drop) });
+        note(world.broadcast(usize::from(odd), 1u32).map(drop));
+        note(if odd { world.all_reduce(1u32, Sum).map(drop) } else { world.all_reduce(1u32, Max).map(drop) });
+        assert_eq!(world.all_reduce(1u32, Sum).unwrap(), 3);
+        texts
+    });
+    assert!(texts.iter().all(|those| *those == texts[0]), "{texts:?}");
+    assert_eq!(texts[0][0], "team \"world\": in call 1, rank 0 calls all_gather of 1 value, rank 1 calls barrier");
+    assert!(texts[0][1].contains("rank 1 calls all_reduce by Sum of 4 values"), "{}", texts[0][1]);
+    assert!(texts[0][2].ends_with("of another type"), "{}", texts[0][2]);
+    assert!(texts[0][3].contains("root 0") && texts[0][3].contains("root 1"), "{}", texts[0][3]);
+}
+
+#[test]
+fn two_processes_of_one_rank_are_told() {
+    let cluster = Cluster::new();
+    let sessions = [0, 1].map(|host| cluster.builder(host, "twins").join().unwrap());
+    std::thread::scope(|scope| {
+        for session in &sessions {
+            scope.spawn(|| {
+                let team = session.team("pair", 0, 2).unwrap().with_timeout(PATIENCE);
+                assert!(matches!(team.all_gather(1u8), Err(Error::CollectiveMismatch(_))));
+                assert!(matches!(session.team("pair", 1, 2), Err(Error::Exists(_))));
+            });
+        }
+    });
+    assert!(matches!(sessions[0].team("none", 2, 2), Err(Error::TooLarge(_))));
+}
+
+#[test]
+fn a_call_that_timed_out_can_be_made_again() {
+    let cluster = Cluster::new();
+    let sessions = [0, 1].map(|rank| cluster.builder(rank, "late").rank(rank).size(2).join().unwrap());
+    let [early, late] = sessions.each_ref().map(|session| session.world().unwrap());
+    let hasty = early.clone().with_timeout(Duration::from_millis(20));
+    assert!(matches!(hasty.all_gather(5u32), Err(Error::TimedOut(_))));
+    assert!(matches!(hasty.all_gather(6u32), Err(Error::TimedOut(_))));
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(late.with_timeout(PATIENCE).all_gather(7u32).unwrap(), [6, 7]));
+        assert_eq!(early.with_timeout(PATIENCE).all_gather(6u32).unwrap(), [6, 7]);
+    });
+}
+
+#[test]
+fn the_death_of_a_rank_is_an_error_for_the_others() {
+    for calls in ["0", "3"] {
+        let cluster = Cluster::new();
+        let sessions = [0, 1].map(|rank| cluster.builder(rank, "mortal").rank(rank).size(3).join().unwrap());
+        let third = cluster.spawn(1, "mortal_rank", &[("DSM_RANK", "2"), ("DSM_SIZE", "3"), ("CALLS", calls)]);
+        std::thread::scope(|scope| {
+            for session in &sessions {
+                scope.spawn(|| {
+                    let world = session.world().unwrap().with_timeout(PATIENCE);
+                    for _ in 0..calls.parse().unwrap() {
+                        world.barrier().unwrap();
+                    }
+                    assert!(matches!(world.all_reduce(1u32, Sum), Err(Error::TeamBroken(_))));
+                    assert!(matches!(world.barrier(), Err(Error::TeamBroken(_))));
+                });
+            }
+            // It is joined when its mark is seen, and never makes the call that the others wait in.
+            let mark = sessions[0].open::<u64>("mark").unwrap();
+            common::eventually("the third rank has made its calls", || mark.get() == 1);
+            third.kill();
+        });
+    }
+}
+
+#[test]
+fn mortal_rank() {
+    if !role("mortal_rank") {
+        return;
+    }
+    let session = join_by_environment("mortal");
+    let calls: usize = std::env::var("CALLS").unwrap().parse().unwrap();
+    if calls > 0 {
+        let world = session.world().unwrap();
+        (0..calls).for_each(|_| world.barrier().unwrap());
+    }
+    session.open::<u64>("mark").unwrap().set(1);
+    std::thread::sleep(PATIENCE);
+}

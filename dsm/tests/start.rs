@@ -1,0 +1,129 @@
+//! Programs that start together without anybody who numbers them.
+#![allow(missing_docs, reason = "test types")]
+
+mod common;
+
+use common::{Cluster, PATIENCE, role};
+use dsm::prelude::*;
+use std::time::Duration;
+
+const SHORT: Duration = Duration::from_millis(60);
+
+#[test]
+fn as_many_as_are_expected_come_together_and_have_a_rank_each() {
+    let cluster = Cluster::new();
+    let sessions: Vec<Session> = std::thread::scope(|scope| {
+        let join = |host| cluster.builder(host, "start").expect_timeout(4, PATIENCE).join().unwrap();
+        let threads: Vec<_> = (0..4).map(|at| scope.spawn(move || join(at % 2))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut ranks: Vec<usize> = sessions.iter().map(Session::rank).collect();
+    ranks.sort_unstable();
+    assert_eq!(ranks, [0, 1, 2, 3]);
+    assert!(sessions.iter().all(|session| session.size() == 4));
+    // A fifth is one too many, until one of them has left; then it waits for others.
+    let fifth = || cluster.builder(0, "start").expect_timeout(4, SHORT).join();
+    assert!(matches!(fifth(), Err(Error::Exists(text)) if text.contains("all there already")));
+    drop(sessions);
+    assert!(matches!(fifth(), Err(Error::TimedOut(SHORT))));
+}
+
+#[test]
+fn ranks_that_were_given_are_kept_and_checked() {
+    let cluster = Cluster::new();
+    let builder = |rank: usize| cluster.builder(rank % 2, "given").rank(rank);
+    let sessions: Vec<Session> = std::thread::scope(|scope| {
+        let builder = &builder;
+        let threads: Vec<_> =
+            (0..3).map(|rank| scope.spawn(move || builder(rank).expect_timeout(3, PATIENCE).join().unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(sessions.iter().map(Session::rank).collect::<Vec<_>>(), [0, 1, 2]);
+    let error = |builder: dsm::Builder| builder.join().err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error(builder(1).expect_timeout(3, SHORT)).contains("rank 1 of 3 is another process's"));
+    assert!(error(builder(3).expect_timeout(3, SHORT)).contains("ranks begin at 0"));
+    assert!(error(builder(0).size(2).expect_timeout(3, SHORT)).contains("one of 2"));
+    assert!(error(builder(0).expect_timeout(0, SHORT)).contains("0 processes cannot be expected"));
+    drop(sessions);
+}
+
+#[test]
+fn the_rank_of_one_that_died_is_given_to_the_next() {
+    let cluster = Cluster::new();
+    let dying = cluster.spawn(1, "one_of_two", &[]);
+    let first = cluster.builder(0, "death").expect_timeout(2, PATIENCE).join().unwrap();
+    dying.kill();
+    let again = |rank: usize| cluster.builder(1, "death").rank(rank).expect_timeout(2, SHORT).join();
+    // The rank of who lives is taken, that of the dead is not: there only the other one is missing.
+    assert!(matches!(again(first.rank()), Err(Error::Exists(_))));
+    let start = std::time::Instant::now();
+    loop {
+        match again(1 - first.rank()) {
+            Err(Error::TimedOut(SHORT)) => break,
+            // Its host has not yet seen the death.
+            Err(Error::Exists(_)) if start.elapsed() < PATIENCE => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(first);
+}
+
+#[test]
+fn one_of_two() {
+    if !role("one_of_two") {
+        return;
+    }
+    let session = Session::builder("death").expect_timeout(2, PATIENCE).join().unwrap();
+    assert_eq!(session.size(), 2);
+    std::thread::sleep(PATIENCE);
+}
+
+/// The attribute, as the `main` of this module.
+mod attribute {
+    use dsm::prelude::*;
+
+    #[dsm::main(session = "attribute", expect = 2 - 1)]
+    fn main(session: &Session) -> Result<(), Box<dyn std::error::Error>> {
+        let words = session.array::<u64>("words", 1)?;
+        assert_eq!((session.name(), session.size()), ("attribute", 1));
+        words.set(0, 1);
+        if std::env::var_os("FAIL").is_some() {
+            return Err("first line\nsecond line".into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn run() -> std::process::ExitCode {
+        main()
+    }
+}
+
+#[test]
+fn an_attribute_joins_and_tells_what_went_wrong_on_one_line() {
+    let cluster = Cluster::new();
+    for fails in [false, true] {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["attribute_main", "--exact", "--nocapture", "--test-threads=1"]);
+        command.env("DSM_TEST_ROLE", "attribute_main").env("DSM_RUNTIME_DIR", cluster.dir(0));
+        command.env("DSM_DAEMON", cluster.daemon());
+        if fails {
+            command.env("FAIL", "1");
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(i32::from(fails)), "{said}");
+        if fails {
+            let line = said.lines().find(|line| line.contains("first line")).unwrap_or_default();
+            assert!(line.starts_with("start-") && line.ends_with(": first line second line"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn attribute_main() {
+    if !role("attribute_main") {
+        return;
+    }
+    let code = attribute::run();
+    std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
+}
