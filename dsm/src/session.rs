@@ -61,11 +61,6 @@ impl Session {
         Self { region: Some(region), host, rank, size, daemon, teams: Teams::default() }
     }
 
-    /// Its rank is known by now.
-    pub(crate) fn place(&mut self, rank: usize, size: usize) {
-        (self.rank, self.size) = (rank, size);
-    }
-
     pub(crate) fn teams(&self) -> &Teams {
         &self.teams
     }
