@@ -82,6 +82,7 @@ fn check(item: &ItemEnum, errors: &mut Vec<Error>) -> Option<Ident> {
     if item.variants.is_empty() {
         let message = "an enum without variants cannot be shared: it has no values";
         errors.push(Error::new(item.brace_token.span.join(), message));
+        return None;
     }
     for parameter in &item.generics.params {
         errors.push(Error::new_spanned(parameter, "a shared enum has no parameters: it has no data"));
@@ -165,6 +166,8 @@ mod tests {
         let (repr, errors) = checked(&item);
         assert_eq!((repr, errors.len()), (None, 5), "{errors:?}");
         let (_, errors) = checked(&parse_quote! { #[repr(usize)] enum Phase {} });
-        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let (_, errors) = checked(&parse_quote! { #[repr(usize)] enum Phase { A = 0 } });
+        assert_eq!(errors.len(), 1, "{errors:?}");
     }
 }

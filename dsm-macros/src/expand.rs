@@ -351,7 +351,7 @@ impl Writer<'_> {
         let shared = quote_spanned!(span=> <#ty as #private::SharedType>);
         let assign = quote_spanned!(span=> <#ty as #private::Assign>);
         let handle = match (is_reader, only_reads) {
-            (true, _) => quote_spanned!(span=> #private::ReadOnly::part::<#ty, #index>(self.0)),
+            (true, _) => quote_spanned!(span=> #shared::read_field_of::<#this, #index>(self.0)),
             (false, true) => quote_spanned!(span=> #shared::field_of::<#this, #index>(self.0).read_only()),
             (false, false) => quote_spanned!(span=> #shared::field_of::<#this, #index>(self.0)),
         };
@@ -520,9 +520,39 @@ mod tests {
         );
         assert_eq!(
             names(&file),
-            ["Board", "impl", "impl", "BoardFields", "impl", "unsafe impl", "impl", "unsafe impl", "check", "check"]
+            [
+                "Board",
+                "impl",
+                "impl",
+                "BoardFields",
+                "impl",
+                "BoardReadFields",
+                "impl",
+                "unsafe impl",
+                "impl",
+                "unsafe impl",
+                "check",
+                "check"
+            ]
         );
-        assert_eq!(accessors(&file), ["turn", "set_turn", "turn_ref", "turn_atomic", "pos", "set_pos", "pos_ref"]);
+        assert_eq!(
+            accessors(&file),
+            [
+                "turn",
+                "set_turn",
+                "turn_ref",
+                "turn_atomic",
+                "update_turn",
+                "pos",
+                "set_pos",
+                "pos_ref",
+                "update_pos",
+                "turn",
+                "turn_ref",
+                "pos",
+                "pos_ref"
+            ]
+        );
     }
 
     #[test]
@@ -544,6 +574,8 @@ mod tests {
                 "impl",
                 "BoardFields",
                 "impl",
+                "BoardReadFields",
+                "impl",
                 "unsafe impl",
                 "impl",
                 "unsafe impl",
@@ -551,7 +583,10 @@ mod tests {
                 "compile_error"
             ]
         );
-        assert_eq!(accessors(&file), ["len", "set_len", "turn", "set_turn", "turn_ref", "turn_atomic"]);
+        assert_eq!(
+            accessors(&file),
+            ["len", "set_len", "turn", "set_turn", "turn_ref", "turn_atomic", "update_turn", "len", "turn", "turn_ref"]
+        );
     }
 
     #[test]
@@ -576,7 +611,7 @@ mod tests {
                     }
                 )
             )),
-            ["Phase", "compile_error"]
+            ["Phase", "compile_error", "compile_error"]
         );
         assert_eq!(
             names(&expanded(
@@ -604,8 +639,8 @@ mod tests {
             ),
         );
         let text = quote::ToTokens::to_token_stream(&file).to_string();
-        // The field itself and its four accessors.
-        assert_eq!(text.matches("Whose turn it is.").count(), 5);
-        assert_eq!(text.matches("deprecated").count(), 5);
+        // The field itself, its five accessors, and the two that only read.
+        assert_eq!(text.matches("Whose turn it is.").count(), 8);
+        assert_eq!(text.matches("deprecated").count(), 8);
     }
 }

@@ -208,6 +208,12 @@ fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
             shared.is_usable &= refusal.is_harmless;
             FieldKind::Refused
         });
+        if is_itself(field::innermost(&field.ty), &shared.item.ident) {
+            let message =
+                "a struct cannot contain itself: it would never end; share the index of the other in an array";
+            errors.push(Error::new_spanned(&field.ty, message));
+            shared.is_usable = false;
+        }
         let span = field.ty.span();
         let member = match &field.ident {
             Some(name) => Member::Named(name.clone()),
@@ -220,6 +226,11 @@ fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
         let ty = field.ty.clone();
         shared.fields.push(SharedField { kind, ty, member, base, text, options, accessors: Vec::new() });
     }
+}
+
+/// Whether this is the type that is being declared.
+fn is_itself(ty: &Type, name: &Ident) -> bool {
+    matches!(ty, Type::Path(path) if path.path.is_ident(name) || path.path.is_ident("Self"))
 }
 
 /// Reports padding, if the extents of all fields are known.
@@ -259,7 +270,7 @@ fn check_names(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
     // Getters first: it is the field with the longer name that is told to change.
     for accessor in Accessor::ALL {
         for field in &mut fields {
-            if !accessor.is_made_for(field) {
+            if field.options.skips_accessors || !accessor.is_made_for(field) {
                 continue;
             }
             let field_name = field.base.unraw().to_string();
@@ -275,6 +286,7 @@ fn check_names(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
                 let (span, message) = match other {
                     // Only a new name can be the same.
                     Accessor::Get if accessor == Accessor::Get => {
+                        field.options.skips_accessors = true;
                         (field.base.span(), format!("two fields are called `{key}`; give one another name"))
                     }
                     // The getter of one field is the setter of another.
@@ -422,9 +434,10 @@ mod tests {
     #[test]
     fn wrong_options_of_fields_are_found() {
         let (_, errors) = checked(parse_quote! {
-            struct Board { #[dsm(hot, align = 32, rename, rename = "1x")] a: u32, b: u32, #[dsm(rename = "b")] c: u32 }
+            struct Board { #[dsm(hot, align = 32, rename, rename = "1x")] a: u32, b: u32, #[dsm(rename = "b")] c: [u32; 15] }
         });
-        assert_eq!(errors.len(), 6, "{errors:?}");
+        assert_eq!(errors.len(), 5, "{errors:?}");
+        assert!(errors[4].contains("two fields are called `b`"), "{errors:?}");
     }
 
     #[test]

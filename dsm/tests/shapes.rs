@@ -217,10 +217,17 @@ macro_rules! shapes {
 
                 fn operate(shared: Shared<'_, Self>, model: &mut Self, random: &mut Random) {
                     let count = [$(stringify!($field)),*].len();
-                    let mut pick = random.below(count + 2);
+                    let mut pick = random.below(count + 3);
                     if pick == count {
                         *model = Self::random(random);
                         shared.store(model);
+                        return;
+                    }
+                    if pick == count + 1 {
+                        *model = Self::random(random);
+                        // SAFETY: a plain store through the view's pointer, which traps; the value's place is aligned
+                        // and mapped.
+                        unsafe { shared.as_ptr().write_volatile(*model) };
                         return;
                     }
                     if pick > count {

@@ -3,6 +3,8 @@
 
 #[path = "pass/derives.rs"]
 mod derives;
+#[path = "pass/kinds.rs"]
+mod kinds;
 #[path = "pass/layouts.rs"]
 mod layouts;
 #[path = "pass/macros.rs"]

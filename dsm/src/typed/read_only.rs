@@ -63,10 +63,8 @@ impl<'s, T: SharedType> ReadOnly<'s, T> {
     }
 
     /// The handle of field number `INDEX`, which is an `F`.
-    #[doc(hidden)]
     #[inline]
-    #[must_use]
-    pub fn part<F: SharedType, const INDEX: usize>(this: Self) -> ReadOnly<'s, F> {
+    pub(super) fn part<F: SharedType, const INDEX: usize>(this: Self) -> ReadOnly<'s, F> {
         ReadOnly(F::field_of::<T, INDEX>(this.0))
     }
 }

@@ -60,6 +60,13 @@ pub unsafe trait SharedType: Sized + Send + Sync + 'static {
         of.part::<Self, INDEX>()
     }
 
+    /// The same, to be read only.
+    #[doc(hidden)]
+    #[inline]
+    fn read_field_of<S: SharedType, const INDEX: usize>(of: ReadOnly<'_, S>) -> ReadOnly<'_, Self> {
+        ReadOnly::part::<Self, INDEX>(of)
+    }
+
     #[doc(hidden)]
     fn get_field(field: Shared<'_, Self>) -> Self::Getter<'_>;
 

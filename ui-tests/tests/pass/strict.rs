@@ -56,6 +56,61 @@ pub struct Board {
     _reserved: [u8; 16],
 }
 
+/// What is going on.
+#[dsm::shared(name = "game.phase", version = 2)]
+#[derive(Debug)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum Phase {
+    /// Nothing.
+    Idle = -1,
+    /// Something.
+    Busy = 1,
+}
+
+/// A pair.
+#[dsm::shared]
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Pair(pub f32, pub f32);
+
+/// Other kinds of fields.
+#[dsm::shared]
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Kinds {
+    /// On a line of its own.
+    #[dsm(align = 64)]
+    pub hot: u64,
+    /// Not all bytes are one.
+    pub phase: Phase,
+    /// Nor here.
+    pub symbol: char,
+    /// Two of them.
+    #[dsm(rename = "both")]
+    pub pair: Pair,
+    /// Counted.
+    pub count: core::sync::atomic::AtomicU64,
+    /// Flags.
+    pub flags: [bool; 7],
+    /// One more.
+    #[dsm(read_only)]
+    pub flag: bool,
+    /// Texts.
+    pub symbols: [char; 8],
+}
+
+/// With a parameter.
+#[dsm::shared]
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Table<const N: usize> {
+    /// Rows.
+    pub rows: [[u32; N]; 2],
+    /// Points.
+    pub points: [Pos; N],
+}
+
 /// Never used at all.
 #[dsm::shared]
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 #[dsm::shared]
 struct Board {
-    cells: [[bool; 8]; 8],
+    cells: [[usize; 8]; 8],
 }
 
 fn main() {}

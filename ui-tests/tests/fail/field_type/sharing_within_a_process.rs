@@ -1,6 +1,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicPtr, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 #[dsm::shared]
@@ -10,7 +10,8 @@ struct Board {
     cell: Cell<u32>,
     ref_cell: RefCell<[u8; 4]>,
     locked: Mutex<u32>,
-    number: AtomicU32,
+    number: AtomicUsize,
+    pointer: AtomicPtr<u8>,
 }
 
 fn main() {}

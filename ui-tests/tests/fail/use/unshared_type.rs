@@ -10,6 +10,6 @@ fn open<T: SharedType>() {}
 fn main() {
     open::<Plain>();
     open::<usize>();
-    open::<[bool; 4]>();
+    open::<[&u8; 4]>();
     open::<&str>();
 }

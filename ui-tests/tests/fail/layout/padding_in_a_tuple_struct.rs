@@ -1,4 +1,4 @@
 #[dsm::shared]
-struct Pos(f32, f32);
+struct Pair(u8, u32);
 
 fn main() {}

@@ -1,0 +1,4 @@
+#[dsm::shared]
+struct Nothing();
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[dsm::shared]
+enum Nothing {}
+
+fn main() {}

@@ -1,0 +1,7 @@
+#[dsm::shared]
+struct Node {
+    number: u64,
+    next: Node,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[dsm::shared]
+trait Board {
+    fn turn(&self) -> u32;
+}
+
+fn main() {}
