@@ -52,6 +52,11 @@ impl Session {
         Box::leak(Box::new(self))
     }
 
+    /// One of those that started together.
+    pub(crate) fn place(&mut self, rank: usize, size: usize) {
+        (self.rank, self.size) = (rank, size);
+    }
+
     pub(crate) fn joined(region: Box<Region>, host: u16, rank: usize, size: usize, daemon: String) -> Self {
         Self { region: Some(region), host, rank, size, daemon, teams: Teams::default() }
     }
