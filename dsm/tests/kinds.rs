@@ -44,7 +44,7 @@ struct Table<const N: usize> {
 fn scribble<T: SharedType>(at: Shared<'_, T>, bytes: &[u8]) {
     for (index, byte) in bytes.iter().enumerate() {
         // SAFETY: within the value, by what the tests pass; the store is captured.
-        unsafe { at.as_ptr().cast::<u8>().add(index).write_volatile(*byte) };
+        unsafe { at.as_ptr().cast::<u8>().wrapping_add(index).write_volatile(*byte) };
     }
 }
 
