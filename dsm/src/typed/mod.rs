@@ -6,7 +6,36 @@
 //! own mapping and record what they stored, without a trap.
 //!
 //! What may be shared is said by [`SharedType`], which [`#[dsm::shared]`](macro@crate::shared) implements for
-//! structs. Two programs agree on a type by its [`Layout`].
+//! structs and enums. Two programs agree on a type by its [`Layout`].
+//!
+//! # Why this is sound
+//!
+//! Rust's rules are about one program; here, other programs change the memory. The argument has five steps.
+//!
+//! 1. *Nobody has a reference.* `&T` promises that the value stays as it is while it is borrowed, `&mut T` that nobody
+//!    else looks at it. Neither can be kept where another host may store at any time, so no function of this library
+//!    makes one. A handle keeps an address; loads and stores are volatile instructions or assembly on it, of which the
+//!    compiler assumes nothing. What a caller does with `as_ptr()` is for the caller to prove, in `unsafe` code.
+//! 2. *A word is whole.* An aligned word of up to 8 bytes (16 for `u128` and `i128`) is loaded and stored by one
+//!    instruction, and applied as one by the arbiter, so a getter gives what somebody stored, never parts of two stores.
+//!    A larger value can be a mix of several stores: it is still made of bytes that are allowed, see the next step.
+//! 3. *Any bytes may be there.* A program with a bug, or one that calls the bytes by another name, may have stored
+//!    anything. Of a number, every pattern of bits is a value. Of a `bool`, a `char` or an enum not every one is: these are
+//!    copied as bytes, checked ([`Layout::check`]), and only then called a value; a getter that can fail says so by a
+//!    `Result`. Only what is [`Plain`] is given without one.
+//! 4. *There are no other bytes.* A shared type has no padding, so its bytes may be read as bytes, to be stored, compared
+//!    and sent: nothing undefined ever leaves the process.
+//! 5. *A hole is private.* Within a [hole](crate::Hole) there is a `&mut T`, to a working copy that belongs to this process
+//!    alone and was checked as in step 3. What is published is the difference of bytes.
+//!
+//! The exception to the first step are the atomics of std. An `&AtomicU64` promises nothing about the value, and any bytes
+//! are one, so `Shared::as_std` may give it: each operation is one instruction, those that store are captured by the trap
+//! door, and the session's total order makes them atomic on all hosts. An `AtomicBool` allows but two bytes, so there is
+//! no reference to one, but a handle with its operations, [`AtomicFlag`].
+//!
+//! A value of a type that is not `Copy` (with atomics or locks in it) cannot be copied in or out as a whole: behind a
+//! `&T` its bytes may change while they are read. Its fields can be used one by one; and in a hole, `&mut` shows that
+//! nobody else has them.
 
 mod array;
 mod atomic;
