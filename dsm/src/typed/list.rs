@@ -3,7 +3,7 @@
 use super::layout::{Argument, Field, Layout};
 use super::private::structure;
 use super::read_only::{ReadOnly, ReadOnlySlice};
-use super::shared::{Assign, Plain, Shared, SharedType, Unstructured, zeroed};
+use super::shared::{Assign, Plain, Shared, SharedType, its_own_handle, zeroed};
 use super::slice::Slice;
 use super::text::CapacityError;
 use std::fmt;
@@ -160,20 +160,7 @@ impl<T: PartialEq, const N: usize> PartialEq for List<T, N> {
 // where the layout is used), and any length is a value; `Unstructured` is a transparent wrapper of the handle.
 unsafe impl<T: SharedType, const N: usize> SharedType for List<T, N> {
     const LAYOUT: &'static Layout = &structure::<Self>("List", Self::FIELDS).with_arguments(Self::ARGUMENTS);
-    type Fields<'s> = Unstructured<'s, Self>;
-    type ReadFields<'s> = Unstructured<'s, Self>;
-    type Getter<'s> = Shared<'s, Self>;
-    type ReadGetter<'s> = ReadOnly<'s, Self>;
-
-    #[inline]
-    fn get_field(field: Shared<'_, Self>) -> Shared<'_, Self> {
-        field
-    }
-
-    #[inline]
-    fn read_field(field: ReadOnly<'_, Self>) -> ReadOnly<'_, Self> {
-        field
-    }
+    its_own_handle!();
 }
 
 // SAFETY: any bytes are a length, and any are an element.

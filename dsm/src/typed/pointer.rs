@@ -3,7 +3,7 @@
 use super::layout::{Field, Layout};
 use super::private::structure;
 use super::read_only::ReadOnly;
-use super::shared::{Assign, Plain, Shared, SharedType, Unstructured};
+use super::shared::{Assign, Plain, Shared, SharedType, its_own_handle};
 use crate::place::Place;
 use crate::region::Region;
 use crate::session::Session;
@@ -149,20 +149,7 @@ impl<T> fmt::Debug for Pointer<T> {
 // have a `Pointer<T>` in it.)
 unsafe impl<T: 'static> SharedType for Pointer<T> {
     const LAYOUT: &'static Layout = &structure::<Self>("Pointer", Self::FIELDS);
-    type Fields<'s> = Unstructured<'s, Self>;
-    type ReadFields<'s> = Unstructured<'s, Self>;
-    type Getter<'s> = Shared<'s, Self>;
-    type ReadGetter<'s> = ReadOnly<'s, Self>;
-
-    #[inline]
-    fn get_field(field: Shared<'_, Self>) -> Shared<'_, Self> {
-        field
-    }
-
-    #[inline]
-    fn read_field(field: ReadOnly<'_, Self>) -> ReadOnly<'_, Self> {
-        field
-    }
+    its_own_handle!();
 }
 
 // SAFETY: nothing but integers.

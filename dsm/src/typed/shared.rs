@@ -298,6 +298,28 @@ impl<T: SharedType> fmt::Debug for Unstructured<'_, T> {
     }
 }
 
+/// In an implementation of [`SharedType`]: the getter of a field gives the handle of the value, whose methods are its own
+/// and no accessors of fields.
+macro_rules! its_own_handle {
+    () => {
+        type Fields<'s> = $crate::typed::Unstructured<'s, Self>;
+        type ReadFields<'s> = $crate::typed::Unstructured<'s, Self>;
+        type Getter<'s> = $crate::typed::Shared<'s, Self>;
+        type ReadGetter<'s> = $crate::typed::ReadOnly<'s, Self>;
+
+        #[inline]
+        fn get_field(field: $crate::typed::Shared<'_, Self>) -> $crate::typed::Shared<'_, Self> {
+            field
+        }
+
+        #[inline]
+        fn read_field(field: $crate::typed::ReadOnly<'_, Self>) -> $crate::typed::ReadOnly<'_, Self> {
+            field
+        }
+    };
+}
+pub(super) use its_own_handle;
+
 /// Loads the bytes of a `T`: with one instruction if it is a word.
 #[inline]
 fn load<T>(place: Place<'_>, bytes: &mut [u8]) {

@@ -3,7 +3,7 @@
 use super::layout::{Argument, Field, Layout};
 use super::private::structure;
 use super::read_only::ReadOnly;
-use super::shared::{Assign, Plain, Shared, SharedType, Unstructured};
+use super::shared::{Assign, Plain, Shared, SharedType, its_own_handle};
 use std::borrow::Cow;
 use std::fmt;
 use std::str::Utf8Error;
@@ -153,20 +153,7 @@ impl<const N: usize> fmt::Debug for Text<N> {
 // wrapper of the handle.
 unsafe impl<const N: usize> SharedType for Text<N> {
     const LAYOUT: &'static Layout = &structure::<Self>("Text", Self::FIELDS).with_arguments(Self::ARGUMENTS);
-    type Fields<'s> = Unstructured<'s, Self>;
-    type ReadFields<'s> = Unstructured<'s, Self>;
-    type Getter<'s> = Shared<'s, Self>;
-    type ReadGetter<'s> = ReadOnly<'s, Self>;
-
-    #[inline]
-    fn get_field(field: Shared<'_, Self>) -> Shared<'_, Self> {
-        field
-    }
-
-    #[inline]
-    fn read_field(field: ReadOnly<'_, Self>) -> ReadOnly<'_, Self> {
-        field
-    }
+    its_own_handle!();
 }
 
 // SAFETY: nothing but bytes.

@@ -3,7 +3,7 @@
 use super::layout::{Argument, Field, Layout};
 use super::private::structure;
 use super::read_only::ReadOnly;
-use super::shared::{Assign, Plain, Shared, SharedType, Unstructured};
+use super::shared::{Assign, Plain, Shared, SharedType, its_own_handle};
 use crate::semaphore::SemaphoreGuard;
 use crate::sync::{Object, open_at};
 use crate::wait::deadline;
@@ -91,20 +91,7 @@ unsafe impl<T: SharedType> SharedType for Versioned<T> {
         let () = Self::HAS_NO_PADDING;
         structure::<Self>("Versioned", Self::FIELDS).with_arguments(Self::ARGUMENTS)
     };
-    type Fields<'s> = Unstructured<'s, Self>;
-    type ReadFields<'s> = Unstructured<'s, Self>;
-    type Getter<'s> = Shared<'s, Self>;
-    type ReadGetter<'s> = ReadOnly<'s, Self>;
-
-    #[inline]
-    fn get_field(field: Shared<'_, Self>) -> Shared<'_, Self> {
-        field
-    }
-
-    #[inline]
-    fn read_field(field: ReadOnly<'_, Self>) -> ReadOnly<'_, Self> {
-        field
-    }
+    its_own_handle!();
 }
 
 // SAFETY: any bytes are a version, and any are a `T`.
