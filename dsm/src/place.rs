@@ -128,7 +128,7 @@ impl<'s> Place<'s> {
     #[must_use]
     #[inline]
     pub fn rmw(self, op: AtomicOp) -> u128 {
-        if self.region.trap_only() && op.width < 16 {
+        if self.region.trap_only() {
             return self.trap_rmw(op);
         }
         wait::atomic(self.region, self.offset(), op)
@@ -156,9 +156,35 @@ impl<'s> Place<'s> {
             1 => exchange!(AtomicU8, u8),
             2 => exchange!(AtomicU16, u16),
             4 => exchange!(AtomicU32, u32),
-            _ => exchange!(AtomicU64, u64),
+            8 => exchange!(AtomicU64, u64),
+            _ => {
+                let mut old = u128::from_le_bytes(self.load_word());
+                loop {
+                    match compare_exchange_16(self.as_ptr(), old, op.apply(old)) {
+                        found if found == old => break old,
+                        found => old = found,
+                    }
+                }
+            }
         }
     }
+}
+
+/// `lock cmpxchg16b`: stores `new` where `old` is, and returns what was there. (Every processor on which this library
+/// runs has it; the standard library has no such type.)
+fn compare_exchange_16(at: *mut u8, old: u128, new: u128) -> u128 {
+    let (mut low, mut high) = (old as u64, (old >> 64) as u64);
+    // SAFETY: mapped and 16-byte aligned, by the contract of the handle that made the place; rbx, which the compiler
+    // keeps for itself, is put back.
+    unsafe {
+        std::arch::asm!(
+            "xchg rbx, rsi", "lock cmpxchg16b [rdi]", "mov rbx, rsi",
+            in("rdi") at, inout("rsi") new as u64 => _, in("rcx") (new >> 64) as u64,
+            inout("rax") low, inout("rdx") high,
+            options(nostack)
+        );
+    }
+    u128::from(low) | u128::from(high) << 64
 }
 
 /// Loads 16 aligned bytes with one instruction.

@@ -302,8 +302,13 @@ impl Region {
     /// the way down.
     #[inline]
     pub(crate) fn store_word<const N: usize>(&self, offset: u64, word: [u8; N]) {
-        let hands = hands();
-        if hands.capture(|| self.log.store(&self.memory, self, Door::Direct, offset, &word)).is_none() {
+        // A copy, so that what it points to is known to stay the same.
+        let (hands, log) = (hands(), self.log);
+        let store = || match N {
+            1 | 2 | 4 | 8 => log.store_word(&self.memory, self, Door::Direct, offset, word),
+            _ => log.store(&self.memory, self, Door::Direct, offset, &word),
+        };
+        if hands.capture(store).is_none() {
             hands.defer(self, offset, &word);
         }
     }

@@ -129,7 +129,8 @@ pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token:
 #[inline(always)]
 pub(crate) fn atomic(region: &Region, offset: u64, op: AtomicOp) -> u128 {
     loop {
-        let log = region.log();
+        // A copy, so that what it points to is known to stay the same.
+        let log = *region.log();
         if log.leased()
             && let Some(old) = region.with_log(|| log.atomic(region.memory(), region, offset, &op))
         {

@@ -98,7 +98,7 @@ pub type SharedLog<'a> = HostLog<'a, RING_WORDS, LINE_INDEX, PAGE_INDEX, SLOTS>;
 
 /// How many words ahead of the tail the ring is prefetched.
 #[cfg(not(any(loom, miri)))]
-const AHEAD: u64 = 128;
+const AHEAD: u64 = 256;
 /// Sleeping for room in the ring.
 const NAP: Duration = Duration::from_millis(2);
 
@@ -148,11 +148,35 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         let lock = self.lock();
         self.acquire(&lock, writer);
         self.append_store(&lock, memory, writer, offset, bytes);
+        self.count(door);
+        lock.release();
+        self.notify(writer);
+    }
+
+    /// As [`HostLog::store`], for a naturally aligned word of 1, 2, 4 or 8 bytes.
+    #[inline(always)]
+    pub fn store_word<const N: usize>(
+        &self,
+        memory: &impl Memory,
+        writer: &impl Writer,
+        door: Door,
+        offset: u64,
+        word: [u8; N],
+    ) {
+        let lock = self.lock();
+        self.acquire(&lock, writer);
+        self.append_word(&lock, memory, writer, offset, word);
+        self.count(door);
+        lock.release();
+        self.notify(writer);
+    }
+
+    /// Counts a store. The caller holds the lock.
+    #[inline(always)]
+    fn count(&self, door: Door) {
         let producer = &self.control().producer;
         let counter = if door == Door::Direct { &producer.direct } else { &producer.trapped };
         counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
-        lock.release();
-        self.notify(writer);
     }
 
     /// Stores any number of bytes: a record for every line, without another store of this host in between as long as
@@ -164,9 +188,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         for (offset, piece) in by_line(offset, bytes) {
             self.append_store(&lock, memory, writer, offset, piece);
         }
-        let producer = &self.control().producer;
-        let counter = if door == Door::Direct { &producer.direct } else { &producer.trapped };
-        counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
+        self.count(door);
         lock.release();
         self.notify(writer);
     }
@@ -294,6 +316,36 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.advance(tail, need);
     }
 
+    /// As [`Self::append_store`], for a naturally aligned word of 1, 2, 4 or 8 bytes, which is what most stores are: all
+    /// lengths are constants, and of records that it may shadow only one of the same word is looked for.
+    #[inline(always)]
+    fn append_word<const N: usize>(
+        &self,
+        lock: &Lock<'_>,
+        memory: &impl Memory,
+        writer: &impl Writer,
+        offset: u64,
+        word: [u8; N],
+    ) {
+        const NEED: usize = HEADER_WORDS + 1;
+        debug_assert!(matches!(N, 1 | 2 | 4 | 8) && offset.is_multiple_of(N as u64));
+        self.make_room(lock, writer, NEED);
+        let tail = self.control().producer.tail.load(Relaxed);
+        self.prefetch(tail);
+        let mut payload = [0; 8];
+        payload[..N].copy_from_slice(&word);
+        self.word(tail + 2).store(u64::from_le_bytes(payload), Relaxed);
+        self.word(tail + 1).store(offset, Relaxed);
+        let bucket = self.word_bucket(offset);
+        let own = header(Kind::Store, 0, N as u16, 0);
+        let prev = self.link(bucket, tail, |head, place| place == offset && head as u32 == own as u32);
+        self.word(tail).store(own | u64::from(prev) << 32, Relaxed);
+        self.intend(tail);
+        bucket.store(tail + 1, Relaxed);
+        memory.write_word(offset, word);
+        self.advance(tail, NEED);
+    }
+
     fn append_other(&self, lock: &Lock<'_>, writer: &impl Writer, kind: Kind, flags: u8, place: u64, payload: &[u8]) {
         let need = HEADER_WORDS + payload.len().div_ceil(8);
         self.make_room(lock, writer, need);
@@ -401,10 +453,15 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     #[inline(always)]
     fn store_bucket(&self, offset: u64, len: usize) -> &'a AtomicU64 {
         if offset % 8 + len as u64 <= 8 {
-            &self.area.words[(offset / 8) as usize & (INDEX - 1)]
+            self.word_bucket(offset)
         } else {
             &self.area.lines[(offset / LINE) as usize & (INDEX - 1)]
         }
+    }
+
+    #[inline(always)]
+    fn word_bucket(&self, offset: u64) -> &'a AtomicU64 {
+        &self.area.words[(offset / 8) as usize & (INDEX - 1)]
     }
 
     #[inline(always)]
@@ -416,18 +473,18 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     /// `shadowed` by the new one, to the one before it. 0 when there is none.
     #[inline(always)]
     fn link(&self, bucket: &AtomicU64, tail: u64, shadowed: impl Fn(u64, u64) -> bool) -> u32 {
-        let entry = bucket.load(Relaxed);
-        // Not older than `acked_seen`: the ring still holds it.
+        // Not older than `acked_seen`: the ring still holds it. An empty bucket wraps around, to a position in no ring.
         let oldest = self.control().producer.acked_seen.load(Relaxed);
-        if entry == 0 || entry - 1 < oldest || entry > tail {
+        let newest = bucket.load(Relaxed).wrapping_sub(1);
+        let age = newest.wrapping_sub(oldest);
+        if age >= tail.wrapping_sub(oldest) {
             return 0;
         }
-        let newest = entry - 1;
-        let distance = tail - newest;
+        let distance = tail.wrapping_sub(newest);
         let head = self.word(newest).load(Relaxed);
-        if shadowed(head, self.word(newest + 1).load(Relaxed)) {
+        if shadowed(head, self.word(newest.wrapping_add(1)).load(Relaxed)) {
             let prev = head >> 32;
-            return if prev == 0 || newest - oldest < prev { 0 } else { (distance + prev) as u32 };
+            return if prev == 0 || age < prev { 0 } else { (distance + prev) as u32 };
         }
         distance as u32
     }

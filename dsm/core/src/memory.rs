@@ -13,7 +13,23 @@ pub trait Memory {
     /// Reads into all of `out`.
     fn read(&self, offset: u64, out: &mut [u8]);
 
-    /// Writes those of at most 64 bytes whose bit in `mask` is set (bit 0 for the first).
+    /// Writes a naturally aligned word of 1, 2, 4 or 8 bytes.
+    #[inline(always)]
+    fn write_word<const N: usize>(&self, offset: u64, word: [u8; N]) {
+        self.write(offset, &word);
+    }
+
+    /// Reads a naturally aligned word of 1, 2, 4 or 8 bytes.
+    #[inline(always)]
+    fn read_word<const N: usize>(&self, offset: u64) -> [u8; N] {
+        let mut word = [0; N];
+        self.read(offset, &mut word);
+        word
+    }
+
+    /// Writes those of at most 64 bytes whose bit in `mask` is set (bit 0 for the first). The caller keeps everybody
+    /// else from writing (it holds the replica lock): what lies beside them may be written again as it is, so that a
+    /// word of which only some bytes change is not torn either.
     fn write_masked(&self, offset: u64, bytes: &[u8], mask: u64) {
         let mut at = 0;
         let mut left = if bytes.len() >= 64 { mask } else { mask & ((1 << bytes.len()) - 1) };
@@ -100,6 +116,33 @@ fn store_16(to: *mut u8, bytes: &[u8; 16]) {
     store_word!(to, bytes.as_slice(), u128);
 }
 
+/// Loads 16 aligned bytes with one instruction (atomic on every processor with AVX).
+#[inline(always)]
+fn load_16(from: *const u8) -> [u8; 16] {
+    let mut out = [0; 16];
+    #[cfg(not(miri))]
+    // SAFETY: `from` is readable by the contract of `Mapped::new` and 16-byte aligned, checked by the caller.
+    unsafe {
+        std::arch::asm!(
+            "movaps {t}, [{from}]", "movups [{out}], {t}",
+            t = out(xmm_reg) _, from = in(reg) from, out = in(reg) out.as_mut_ptr(),
+            options(nostack, preserves_flags)
+        );
+    }
+    #[cfg(miri)]
+    load_word!(from, out, u128);
+    out
+}
+
+/// A byte of ones for every bit that is set.
+#[inline(always)]
+fn spread(bits: u8) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Byte i has bit i of `bits`, and nothing else.
+    let each = (u64::from(bits) * ONES) & 0x8040_2010_0804_0201;
+    ((each + 0x7f * ONES) >> 7 & ONES) * 0xff
+}
+
 /// Copies whole lines between memory that others may change meanwhile and memory of our own, 16 bytes at a time:
 /// on every processor with AVX an aligned access of 16 bytes is one (Intel's manual, volume 3, 9.1.1; AMD's, volume 2,
 /// 7.3.2), so that no word is torn where the lines are aligned.
@@ -154,6 +197,32 @@ impl Memory for Mapped {
         }
     }
 
+    fn write_masked(&self, offset: u64, bytes: &[u8], mask: u64) {
+        let to = self.at(offset);
+        let mask = if bytes.len() >= 64 { mask } else { mask & ((1 << bytes.len()) - 1) };
+        // In aligned pieces of 16 bytes, the first of which may begin before `to`.
+        let before = to as usize % 16;
+        let (mask, start) = (u128::from(mask) << before, to.wrapping_sub(before));
+        for piece in 0..(before + bytes.len()).div_ceil(16) {
+            let wanted = (mask >> (piece * 16)) as u16;
+            if wanted == 0 {
+                continue;
+            }
+            let (from, place) = (piece * 16, start.wrapping_add(piece * 16));
+            let whole = from.checked_sub(before).and_then(|at| bytes.get(at..)?.first_chunk());
+            let mut new = whole.copied().unwrap_or_else(|| {
+                let byte = |at: usize| (from + at).checked_sub(before).and_then(|at| bytes.get(at)).copied();
+                std::array::from_fn(|at| byte(at).unwrap_or(0))
+            });
+            if wanted != u16::MAX {
+                let select = u128::from(spread(wanted as u8)) | u128::from(spread((wanted >> 8) as u8)) << 64;
+                let merged = u128::from_le_bytes(new) & select | u128::from_le_bytes(load_16(place)) & !select;
+                new = merged.to_le_bytes();
+            }
+            store_16(place, &new);
+        }
+    }
+
     #[inline(always)]
     fn read(&self, offset: u64, out: &mut [u8]) {
         let from = self.at(offset);
@@ -165,74 +234,88 @@ impl Memory for Mapped {
             _ => read_any(from, out),
         }
     }
+
+    #[inline(always)]
+    fn write_word<const N: usize>(&self, offset: u64, word: [u8; N]) {
+        let to = self.at(offset);
+        debug_assert!((to as usize).is_multiple_of(N));
+        match N {
+            1 => store_word!(to, &word, u8),
+            2 => store_word!(to, &word, u16),
+            4 => store_word!(to, &word, u32),
+            8 => store_word!(to, &word, u64),
+            _ => self.write(offset, &word),
+        }
+    }
+
+    #[inline(always)]
+    fn read_word<const N: usize>(&self, offset: u64) -> [u8; N] {
+        let from = self.at(offset);
+        debug_assert!((from as usize).is_multiple_of(N));
+        let mut out = [0; N];
+        match N {
+            1 => load_word!(from, &mut out, u8),
+            2 => load_word!(from, &mut out, u16),
+            4 => load_word!(from, &mut out, u32),
+            8 => load_word!(from, &mut out, u64),
+            _ => self.read(offset, &mut out),
+        }
+        out
+    }
 }
 
-/// Any length at any alignment: bytes up to the first aligned word, words, bytes.
+/// The widest access of at most 16 bytes that is aligned at `address` and within `left` bytes. Accesses chosen so, one
+/// after another, take every naturally aligned word that lies in the range whole.
+#[inline(always)]
+fn step(address: usize, left: usize) -> usize {
+    let aligned = address.trailing_zeros().min(4);
+    1 << aligned.min(left.checked_ilog2().unwrap_or(0))
+}
+
+/// Any length at any alignment, in the widest steps that there are.
 #[inline(never)]
 fn write_any(to: *mut u8, bytes: &[u8]) {
     let (mut to, mut bytes) = (to, bytes);
-    if to.align_offset(16) == 0 && bytes.len() >= 64 {
-        let (lines, rest) = bytes.as_chunks::<64>();
-        // SAFETY: writable by the contract of `Mapped::new`; `lines` is our own, so that nothing overlaps.
-        unsafe { copy_lines(to, lines.as_ptr().cast(), lines.len()) };
-        (to, bytes) = (to.wrapping_add(lines.len() * 64), rest);
-    }
-    let head = to.align_offset(8).min(bytes.len());
-    let (head, rest) = bytes.split_at(head);
-    for byte in head {
-        store_word!(to, std::slice::from_ref(byte), u8);
-        to = to.wrapping_add(1);
-    }
-    let (words, tail) = rest.as_chunks::<8>();
-    for word in words {
-        // SAFETY: aligned by `align_offset`, writable by the contract of `Mapped::new`; atomics tolerate racing
-        // accesses from other threads and processes.
-        let cell = unsafe { std::sync::atomic::AtomicU64::from_ptr(to.cast()) };
-        cell.store(u64::from_ne_bytes(*word), std::sync::atomic::Ordering::Relaxed);
-        to = to.wrapping_add(8);
-    }
-    let mut tail = tail;
-    for size in [4usize, 2, 1] {
-        if tail.len() >= size {
-            let (piece, rest) = tail.split_at(size);
-            match size {
-                4 => store_word!(to, piece, u32),
-                2 => store_word!(to, piece, u16),
-                _ => store_word!(to, piece, u8),
-            }
-            to = to.wrapping_add(size);
-            tail = rest;
+    while !bytes.is_empty() {
+        if (to as usize).is_multiple_of(16) && bytes.len() >= 64 {
+            let (lines, rest) = bytes.as_chunks::<64>();
+            // SAFETY: writable by the contract of `Mapped::new`; `lines` is our own, so that nothing overlaps.
+            unsafe { copy_lines(to, lines.as_ptr().cast(), lines.len()) };
+            (to, bytes) = (to.wrapping_add(lines.len() * 64), rest);
+            continue;
         }
+        let (piece, rest) = bytes.split_at(step(to as usize, bytes.len()));
+        match piece.len() {
+            1 => store_word!(to, piece, u8),
+            2 => store_word!(to, piece, u16),
+            4 => store_word!(to, piece, u32),
+            8 => store_word!(to, piece, u64),
+            _ => piece.first_chunk().into_iter().for_each(|word| store_16(to, word)),
+        }
+        (to, bytes) = (to.wrapping_add(piece.len()), rest);
     }
 }
 
 /// As [`write_any`], the other way.
 pub(crate) fn read_any(from: *const u8, out: &mut [u8]) {
     let (mut from, mut out) = (from, out);
-    if from.align_offset(16) == 0 && out.len() >= 64 {
-        let (lines, rest) = out.as_chunks_mut::<64>();
-        // SAFETY: readable by the contract of `Mapped::new`; `lines` is our own, so that nothing overlaps.
-        unsafe { copy_lines(lines.as_mut_ptr().cast(), from, lines.len()) };
-        (from, out) = (from.wrapping_add(lines.len() * 64), rest);
-    }
-    let head = from.align_offset(8).min(out.len());
-    let (head, rest) = out.split_at_mut(head);
-    for byte in head {
-        // SAFETY: readable by the contract of `Mapped::new`; a volatile byte cannot tear.
-        *byte = unsafe { from.read_volatile() };
-        from = from.wrapping_add(1);
-    }
-    let (words, tail) = rest.as_chunks_mut::<8>();
-    for word in words {
-        // SAFETY: aligned by `align_offset`, readable as above.
-        let cell = unsafe { std::sync::atomic::AtomicU64::from_ptr(from.cast_mut().cast()) };
-        *word = cell.load(std::sync::atomic::Ordering::Relaxed).to_ne_bytes();
-        from = from.wrapping_add(8);
-    }
-    for byte in tail {
-        // SAFETY: as for the head.
-        *byte = unsafe { from.read_volatile() };
-        from = from.wrapping_add(1);
+    while !out.is_empty() {
+        if (from as usize).is_multiple_of(16) && out.len() >= 64 {
+            let (lines, rest) = out.as_chunks_mut::<64>();
+            // SAFETY: readable by the contract of `Mapped::new`; `lines` is our own, so that nothing overlaps.
+            unsafe { copy_lines(lines.as_mut_ptr().cast(), from, lines.len()) };
+            (from, out) = (from.wrapping_add(lines.len() * 64), rest);
+            continue;
+        }
+        let (piece, rest) = out.split_at_mut(step(from as usize, out.len()));
+        match piece.len() {
+            1 => load_word!(from, piece, u8),
+            2 => load_word!(from, piece, u16),
+            4 => load_word!(from, piece, u32),
+            8 => load_word!(from, piece, u64),
+            _ => piece.copy_from_slice(&load_16(from)),
+        }
+        (from, out) = (from.wrapping_add(piece.len()), rest);
     }
 }
 
@@ -289,6 +372,49 @@ mod tests {
                 let mut found = [0u8; 512];
                 memory.read(0, &mut found);
                 assert_eq!(found, expected, "offset {offset} len {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn steps_split_no_aligned_word() {
+        for start in 0..64usize {
+            for len in 1..64usize {
+                let (mut at, end) = (start, start + len);
+                while at < end {
+                    let size = step(at, end - at);
+                    assert!(at.is_multiple_of(size) && at + size <= end);
+                    // Whatever aligned word of this range this step touches, it has whole, or lies within it.
+                    for word in [2usize, 4, 8, 16] {
+                        let first = at - at % word;
+                        if first >= start && first + word <= end {
+                            assert!(size >= word, "{start}+{len}: {size} bytes at {at}");
+                        }
+                    }
+                    at += size;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masked_writes_agree_with_single_bytes() {
+        let mut backing = vec![0x1111_1111_1111_1111u64; 64];
+        // SAFETY: offsets below stay within the 512 bytes of `backing`.
+        let memory = unsafe { Mapped::new(backing.as_mut_ptr().cast()) };
+        let mut expected = [0x11u8; 512];
+        let mut mask = 0x9e37_79b9_7f4a_7c15u64;
+        for offset in 0..40usize {
+            for len in 1..=64usize {
+                mask = mask.rotate_left(7) ^ mask.wrapping_mul(5);
+                let bytes: Vec<u8> = (0..len).map(|i| (offset * 31 + len * 7 + i) as u8).collect();
+                memory.write_masked(offset as u64, &bytes, mask);
+                for (at, byte) in bytes.iter().enumerate().filter(|(at, _)| mask >> at & 1 != 0) {
+                    expected[offset + at] = *byte;
+                }
+                let mut found = [0u8; 512];
+                memory.read(0, &mut found);
+                assert_eq!(found, expected, "offset {offset} len {len} mask {mask:#x}");
             }
         }
     }

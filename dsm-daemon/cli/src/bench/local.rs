@@ -18,12 +18,17 @@ fn time(rounds: usize, mut call: impl FnMut(usize)) -> f64 {
     median(runs.collect())
 }
 
-pub fn run(session: &Session, scale: f64, mut show: impl FnMut(Figure)) -> dsm::Result<()> {
+pub fn run(
+    session: &Session,
+    scale: f64,
+    wanted: &dyn Fn(&str) -> bool,
+    mut show: impl FnMut(Figure),
+) -> dsm::Result<()> {
     let rounds = |count: f64| (count * scale).max(1.0) as usize;
     let words = session.array::<u64>("bench.local", 512)?;
     let private = vec![0u64; 512];
 
-    let many = rounds(20e6);
+    let many = if wanted("read") { rounds(20e6) } else { 1 };
     // As a slice of unknown length, which is what the other is too.
     let slice = black_box(private.as_slice());
     // Both by value: what a closure borrows, `black_box` makes it load anew every time.
@@ -46,6 +51,9 @@ pub fn run(session: &Session, scale: f64, mut show: impl FnMut(Figure)) -> dsm::
     let direct = median(bursts);
     show(Figure::new("store.direct", "ns", direct, locked, "a compare-exchange and a store"));
 
+    if !wanted("store.trapped") && !wanted("atomic") && !wanted("contended") {
+        return Ok(());
+    }
     let some = rounds(200e3);
     let bare = floor::bare_trap::<3>(some, |page| {
         // SAFETY: faults, and the handler steps over it: nothing is stored.

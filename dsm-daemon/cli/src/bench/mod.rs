@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> dsm::Result<()> {
     }
     let here = Session::builder("bench").runtime_dir(dir.0.join("a")).join()?;
     if args.filter.as_deref().is_none_or(|filter| LOCAL.iter().any(|name| name.contains(filter))) {
-        local::run(&here, args.scale, show)?;
+        local::run(&here, args.scale, &wanted, show)?;
     }
     if args.filter.as_deref().is_some_and(|filter| !PAIR.iter().any(|name| name.contains(filter))) {
         return Ok(());

@@ -30,6 +30,56 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
     /// operand must lie within one segment.
     #[inline(always)]
     pub fn atomic(&self, memory: &impl Memory, writer: &impl Writer, offset: u64, op: &AtomicOp) -> Option<u128> {
+        match op.width {
+            1 => self.atomic_word::<1>(memory, writer, offset, op),
+            2 if offset.is_multiple_of(2) => self.atomic_word::<2>(memory, writer, offset, op),
+            4 if offset.is_multiple_of(4) => self.atomic_word::<4>(memory, writer, offset, op),
+            8 if offset.is_multiple_of(8) => self.atomic_word::<8>(memory, writer, offset, op),
+            _ => self.atomic_anywhere(memory, writer, offset, op),
+        }
+    }
+
+    /// A naturally aligned word: what nearly all are.
+    #[inline(always)]
+    fn atomic_word<const N: usize>(
+        &self,
+        memory: &impl Memory,
+        writer: &impl Writer,
+        offset: u64,
+        op: &AtomicOp,
+    ) -> Option<u128> {
+        if !self.leased() {
+            return None;
+        }
+        let lock = self.lock();
+        self.acquire(&lock, writer);
+        // Making room may let others have the lock, so this comes first.
+        self.make_room(&lock, writer, HEADER_WORDS + 1);
+        let old = self.leased().then(|| {
+            let mut bytes = [0; 16];
+            bytes[..N].copy_from_slice(&memory.read_word::<N>(offset));
+            let old = u128::from_le_bytes(bytes);
+            let new = op.apply(old);
+            if new != old {
+                self.append_word(
+                    &lock,
+                    memory,
+                    writer,
+                    offset,
+                    std::array::from_fn::<u8, N, _>(|at| new.to_le_bytes()[at]),
+                );
+            }
+            old
+        });
+        // As a locked instruction, this is a full barrier: nothing that follows is done before it.
+        lock.release_fully();
+        self.notify(writer);
+        old
+    }
+
+    /// Any operand.
+    #[inline(never)]
+    fn atomic_anywhere(&self, memory: &impl Memory, writer: &impl Writer, offset: u64, op: &AtomicOp) -> Option<u128> {
         if !self.leased() {
             return None;
         }
@@ -52,7 +102,6 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
             }
             old
         });
-        // As a locked instruction, this is a full barrier: nothing that follows is done before it.
         lock.release_fully();
         self.notify(writer);
         old
