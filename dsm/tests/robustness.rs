@@ -197,6 +197,7 @@ fn a_killed_arbiter_ends_waits_with_an_error_and_others_go_on() {
     let (a, b, c) = (cluster.join(0, "arbiter"), cluster.join(1, "arbiter"), cluster.join(2, "arbiter"));
     let (here, there) = (a.open::<u64>("w").unwrap(), c.open::<u64>("w").unwrap());
     let never = b.semaphore("never", 0).unwrap();
+    let lost = b.open::<u64>("w").unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| never.wait());
         // SAFETY: sends a signal to the arbiter of host 1, which this test has started.
@@ -204,6 +205,12 @@ fn a_killed_arbiter_ends_waits_with_an_error_and_others_go_on() {
         let error = waiting.join().unwrap().unwrap_err();
         assert!(matches!(error, Error::ArbiterGone { .. }), "{error}");
     });
+    if std::env::var_os("DSM_CAPTURE").is_none() {
+        // The first that is not shared is not silent, although nobody said goodbye and the log has room.
+        let stored = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lost.set(1)));
+        let text = *stored.unwrap_err().downcast::<String>().unwrap();
+        assert!(text.contains("arbiter"), "{text}");
+    }
     assert!(matches!(b.open::<u64>("w"), Err(Error::ArbiterGone { .. })));
     assert!(matches!(b.ended(), Some(Error::ArbiterGone { .. })));
     here.set(5);

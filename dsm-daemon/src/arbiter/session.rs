@@ -8,7 +8,7 @@ use crate::directory::Servers;
 use crate::link::{HIGH, Link};
 use crate::{Error, Result};
 use async_io::Async;
-use dsm_core::control::{Control, Ended};
+use dsm_core::control::{ASLEEP, Control, Ended, GONE};
 use dsm_core::limits::{PROCESSES, SPACE};
 use dsm_core::lock::ARBITER;
 use dsm_core::log::{SharedArea, SharedLog};
@@ -17,7 +17,7 @@ use dsm_core::record::{DIED, Kind, SyncBody};
 use dsm_core::replica::{Progress, Replica};
 use dsm_core::sync::Ordering::{Relaxed, Release};
 use dsm_core::sync::{Barrier, spin};
-use dsm_core::sys::{event, futex, map, membarrier};
+use dsm_core::sys::{event, futex, map, membarrier, robust};
 use dsm_core::watch::Lines;
 use dsm_core::wire::control::{Ask, Reason, Refusal, Request, Response, SessionStatus, Told, frame, parse};
 use dsm_core::wire::{Frame, FrameHeader, FrameKind};
@@ -63,6 +63,19 @@ impl AreaMap {
 
     fn log(&self) -> SharedLog<'_> {
         self.area().log()
+    }
+
+    /// Has the kernel tell all processes when this thread ends, however it does.
+    fn watch_thread(&self) {
+        // SAFETY: mapped at one place until `self` is dropped, which takes it back. A node and its sessions stay in
+        // one thread.
+        unsafe { robust::mark(&self.control().rare.arbiter) };
+    }
+}
+
+impl Drop for AreaMap {
+    fn drop(&mut self) {
+        robust::forget(&self.control().rare.arbiter);
     }
 }
 
@@ -114,6 +127,7 @@ impl HostSession {
         fixed.layout.store(dsm_core::control::FINGERPRINT, Relaxed);
         fixed.host.store(u32::from(host), Relaxed);
         fixed.asymmetric.store(u32::from(asymmetric), Relaxed);
+        area.watch_thread();
         let bell = event::doorbell().and_then(Async::new).map_err(what("no doorbell"))?;
         let space = map::Range::reserve(SPACE as usize, None).map_err(what("no address space"))?;
         Ok(Self {
@@ -216,8 +230,8 @@ impl HostSession {
             self.ended = Some(why);
             let rare = &self.area.control().rare;
             rare.ended.store(why as u32, Release);
-            // Never reset: whoever stores from now on comes by and sees that it is over.
-            rare.asleep.store(1, Release);
+            // Whoever stores from now on comes by and sees that it is over.
+            rare.arbiter.word.fetch_or(GONE, Release);
             rare.room.fetch_add(1, Relaxed);
             futex::wake(&rare.room, u32::MAX >> 1);
             self.wake_all();
@@ -542,7 +556,7 @@ impl HostSession {
         if self.over() {
             return;
         }
-        self.area.control().rare.asleep.store(1, Relaxed);
+        self.area.control().rare.arbiter.word.fetch_or(ASLEEP, Relaxed);
         Barrier::new(self.area.control().fixed.asymmetric.load(Relaxed) != 0).heavy();
     }
 
@@ -551,7 +565,7 @@ impl HostSession {
         if self.over() {
             return;
         }
-        self.area.control().rare.asleep.store(0, Relaxed);
+        self.area.control().rare.arbiter.word.fetch_and(!ASLEEP, Relaxed);
         event::silence(self.bell.get_ref().as_fd());
     }
 

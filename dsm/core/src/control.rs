@@ -1,6 +1,7 @@
 //! The control block: the words of a session that all processes of one host and their arbiter share.
 
 use crate::sync::{AtomicU32, AtomicU64};
+use crate::sys::robust::{self, Mark};
 use crate::watch::Watch;
 
 /// First word of a control block, and of every connection.
@@ -112,8 +113,9 @@ pub struct Arbiter {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Rare {
-    /// 1 while the arbiter sleeps and wants its doorbell rung.
-    pub asleep: AtomicU32,
+    /// Is the arbiter there, and awake? Number of its thread, [`ASLEEP`], [`GONE`]. On the way of a store it is looked
+    /// at once: a value beyond [`AWAKE`] means that something is to be done.
+    pub arbiter: Mark,
     /// [`Ended`], or 0.
     pub ended: AtomicU32,
     /// How many wait for room in the ring.
@@ -123,6 +125,14 @@ pub struct Rare {
     /// Log position after the newest atomic that the server was asked for. Written by who holds the replica lock.
     pub atomics: AtomicU64,
 }
+
+/// In [`Rare::arbiter`]: the arbiter sleeps and wants its doorbell rung.
+pub const ASLEEP: u32 = robust::FREE;
+/// In [`Rare::arbiter`]: the session has ended on this host, or the arbiter has, in whichever way (the kernel says so).
+/// Never cleared.
+pub const GONE: u32 = robust::DIED;
+/// The largest value of [`Rare::arbiter`] with neither.
+pub const AWAKE: u32 = GONE - 1;
 
 /// Changes whenever a layout in shared memory or on the wire does.
 pub const FINGERPRINT: u64 = {
@@ -187,7 +197,13 @@ impl Control {
                 bytes_out: long(0),
                 applied: long(0),
             },
-            rare: Rare { asleep: word(0), ended: word(0), room_waiters: word(0), room: word(0), atomics: long(0) },
+            rare: Rare {
+                arbiter: Mark::new(0),
+                ended: word(0),
+                room_waiters: word(0),
+                room: word(0),
+                atomics: long(0),
+            },
             watch: Watch::new(),
         }
     }

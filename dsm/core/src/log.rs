@@ -18,7 +18,7 @@
 mod lease;
 mod recovery;
 
-use crate::control::{Control, Ended};
+use crate::control::{ASLEEP, AWAKE, Control, Ended, GONE};
 use crate::limits::{LINE, LINE_INDEX, PAGE, PAGE_INDEX, RING_WORDS, SLOTS};
 use crate::lock::Lock;
 use crate::memory::Memory;
@@ -435,7 +435,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     fn notify(&self, writer: &impl Writer) {
         // The light barrier was passed in `release`, after the tail was moved: either we see the arbiter asleep,
         // or it sees the tail.
-        if self.control().rare.asleep.load(Relaxed) != 0 {
+        if self.control().rare.arbiter.word.load(Relaxed) > AWAKE {
             self.alert(writer);
         }
     }
@@ -443,10 +443,13 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     #[cold]
     #[inline(never)]
     fn alert(&self, writer: &impl Writer) {
-        if self.ended().is_some() {
-            writer.stalled();
-        } else if self.control().rare.asleep.swap(0, Relaxed) != 0 {
+        let before = self.control().rare.arbiter.word.fetch_and(!ASLEEP, Relaxed);
+        if before & ASLEEP != 0 {
             writer.ring_doorbell();
+        }
+        if before & GONE != 0 {
+            // This store is on no other host, and will not be.
+            writer.stalled();
         }
     }
 

@@ -19,7 +19,7 @@
 //!   earlier one; x86-64 never does, since stores become visible in program order.
 #![cfg(loom)]
 
-use dsm_core::control::Control;
+use dsm_core::control::{ASLEEP, Control};
 use dsm_core::lock::{ARBITER, Lock};
 use dsm_core::log::{Area, Door, HostLog, Writer};
 use dsm_core::memory::{Cells, Memory};
@@ -506,7 +506,7 @@ fn nobody_sleeps_on_news() {
             })
         };
         let log: TinyLog<'_> = shared.0.log();
-        log.control().rare.asleep.store(1, Relaxed);
+        log.control().rare.arbiter.word.store(ASLEEP, Relaxed);
         log.barrier().heavy();
         let sleeps = !log.has_news(0);
         thread.join().expect("it ended");

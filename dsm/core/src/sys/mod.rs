@@ -6,3 +6,4 @@ pub mod map;
 pub mod membarrier;
 pub mod passing;
 pub mod process;
+pub mod robust;

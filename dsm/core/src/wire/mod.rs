@@ -8,4 +8,4 @@ pub use frame::{BadFrame, Frame, FrameHeader, FrameKind, Reader, Reply, status};
 pub use hello::{Hello, HelloError, Role};
 
 /// Version of everything in this module. Both ends must agree.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
