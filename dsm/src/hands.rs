@@ -61,6 +61,13 @@ impl Hands {
         self.stores.run(act, Deferred::perform, || crate::signals::send_again(self))
     }
 
+    /// As [`Hands::capture`], for an `act` that neither waits nor unwinds, where handlers left nothing. False when nothing
+    /// was done.
+    #[inline(always)]
+    pub(crate) fn quickly(&self, act: impl FnOnce() -> bool) -> bool {
+        self.stores.run_quick(act, Deferred::perform, || crate::signals::send_again(self))
+    }
+
     /// Is the thread inside a capture?
     #[inline(always)]
     pub(crate) fn busy(&self) -> bool {

@@ -303,13 +303,10 @@ impl Region {
     #[inline]
     pub(crate) fn store_word<const N: usize>(&self, offset: u64, word: [u8; N]) {
         // A copy, so that what it points to is known to stay the same.
-        let (hands, log) = (hands(), self.log);
-        let store = || match N {
-            1 | 2 | 4 | 8 => log.store_word(&self.memory, self, Door::Direct, offset, word),
-            _ => log.store(&self.memory, self, Door::Direct, offset, &word),
-        };
-        if hands.capture(store).is_none() {
-            hands.defer(self, offset, &word);
+        let log = self.log;
+        let store = || log.try_store_word(&self.memory, self, Door::Direct, offset, word);
+        if N > 8 || !hands().quickly(store) {
+            self.store_in_line(offset, &word);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Waiting for what the server answers: poll for a bounded while, giving the processor away, then sleep on the slot.
 //! Every wait ends: with the answer, with the caller's deadline, or when the answer can no longer come.
 
+use crate::hands::hands;
 use crate::region::Region;
 use crate::{Error, Result};
 use dsm_core::limits::SLOTS;
@@ -128,9 +129,33 @@ pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token:
 /// An atomic operation at its place in the total order. Usable in the trap door.
 #[inline(always)]
 pub(crate) fn atomic(region: &Region, offset: u64, op: AtomicOp) -> u128 {
+    // A copy, so that what it points to is known to stay the same.
+    let (log, mut old) = (*region.log(), None);
+    let aligned = offset.is_multiple_of(u64::from(op.width.max(1)));
+    if aligned && log.leased() {
+        hands().quickly(|| {
+            let memory = region.memory();
+            old = match op.width {
+                1 => log.try_atomic_word::<1>(memory, region, offset, &op),
+                2 => log.try_atomic_word::<2>(memory, region, offset, &op),
+                4 => log.try_atomic_word::<4>(memory, region, offset, &op),
+                8 => log.try_atomic_word::<8>(memory, region, offset, &op),
+                _ => None,
+            };
+            old.is_some()
+        });
+    }
+    match old {
+        Some(old) => old,
+        None => atomic_slowly(region, offset, op),
+    }
+}
+
+/// Any operand, leased or not, and whatever there is to be waited for.
+#[inline(never)]
+fn atomic_slowly(region: &Region, offset: u64, op: AtomicOp) -> u128 {
     loop {
-        // A copy, so that what it points to is known to stay the same.
-        let log = *region.log();
+        let log = region.log();
         if log.leased()
             && let Some(old) = region.with_log(|| log.atomic(region.memory(), region, offset, &op))
         {

@@ -99,8 +99,14 @@ impl<'a> Lock<'a> {
         self.state.lock.store(0, Release);
         self.barrier.light();
         if self.state.lock_waiters.load(Relaxed) != 0 {
-            futex::wake(&self.state.lock, 1);
+            self.wake();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake(&self) {
+        futex::wake(&self.state.lock, 1);
     }
 
     /// As [`Lock::release`], and a full barrier for the caller's own accesses.
@@ -108,7 +114,7 @@ impl<'a> Lock<'a> {
     pub fn release_fully(&self) {
         self.state.lock.swap(0, SeqCst);
         if self.state.lock_waiters.load(Relaxed) != 0 {
-            futex::wake(&self.state.lock, 1);
+            self.wake();
         }
     }
 

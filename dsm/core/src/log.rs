@@ -99,6 +99,8 @@ pub type SharedLog<'a> = HostLog<'a, RING_WORDS, LINE_INDEX, PAGE_INDEX, SLOTS>;
 /// How many words ahead of the tail the ring is prefetched.
 #[cfg(not(any(loom, miri)))]
 const AHEAD: u64 = 256;
+/// Words of the record of a word.
+const WORD_RECORD: u64 = HEADER_WORDS as u64 + 1;
 /// Sleeping for room in the ring.
 const NAP: Duration = Duration::from_millis(2);
 
@@ -153,22 +155,31 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.notify(writer);
     }
 
-    /// As [`HostLog::store`], for a naturally aligned word of 1, 2, 4 or 8 bytes.
+    /// As [`HostLog::store`], for a naturally aligned word of 1, 2, 4 or 8 bytes; false, and nothing done, where it would
+    /// have to wait for the lock or for room. All lengths are constants, so that it is half as long.
     #[inline(always)]
-    pub fn store_word<const N: usize>(
+    pub fn try_store_word<const N: usize>(
         &self,
         memory: &impl Memory,
         writer: &impl Writer,
         door: Door,
         offset: u64,
         word: [u8; N],
-    ) {
+    ) -> bool {
         let lock = self.lock();
-        self.acquire(&lock, writer);
-        self.append_word(&lock, memory, writer, offset, word);
-        self.count(door);
+        if !lock.try_acquire(writer.number()) {
+            return false;
+        }
+        let producer = &self.control().producer;
+        let tail = producer.tail.load(Relaxed);
+        let room = tail.wrapping_sub(producer.acked_seen.load(Relaxed)).wrapping_add(WORD_RECORD) <= RING as u64;
+        if room {
+            self.append_word(memory, tail, offset, word);
+            self.count(door);
+        }
         lock.release();
         self.notify(writer);
+        room
     }
 
     /// Counts a store. The caller holds the lock.
@@ -316,21 +327,11 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.advance(tail, need);
     }
 
-    /// As [`Self::append_store`], for a naturally aligned word of 1, 2, 4 or 8 bytes, which is what most stores are: all
-    /// lengths are constants, and of records that it may shadow only one of the same word is looked for.
+    /// As [`Self::append_store`], for a naturally aligned word of 1, 2, 4 or 8 bytes, for which there is room at `tail`:
+    /// of records that it may shadow only one of the same word is looked for.
     #[inline(always)]
-    fn append_word<const N: usize>(
-        &self,
-        lock: &Lock<'_>,
-        memory: &impl Memory,
-        writer: &impl Writer,
-        offset: u64,
-        word: [u8; N],
-    ) {
-        const NEED: usize = HEADER_WORDS + 1;
+    fn append_word<const N: usize>(&self, memory: &impl Memory, tail: u64, offset: u64, word: [u8; N]) {
         debug_assert!(matches!(N, 1 | 2 | 4 | 8) && offset.is_multiple_of(N as u64));
-        self.make_room(lock, writer, NEED);
-        let tail = self.control().producer.tail.load(Relaxed);
         self.prefetch(tail);
         let mut payload = [0; 8];
         payload[..N].copy_from_slice(&word);
@@ -343,7 +344,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.intend(tail);
         bucket.store(tail + 1, Relaxed);
         memory.write_word(offset, word);
-        self.advance(tail, NEED);
+        self.advance(tail, WORD_RECORD as usize);
     }
 
     fn append_other(&self, lock: &Lock<'_>, writer: &impl Writer, kind: Kind, flags: u8, place: u64, payload: &[u8]) {

@@ -61,10 +61,10 @@ pub fn run(args: &Args) -> dsm::Result<()> {
         println!("{:<20} {:>14} {:>14} {:>8}   beside", "what", "measured", "floor", "ratio");
     }
     let here = Session::builder("bench").runtime_dir(dir.0.join("a")).join()?;
-    if args.filter.as_deref().is_none_or(|filter| LOCAL.iter().any(|name| name.contains(filter))) {
+    if local::wanted(&wanted) {
         local::run(&here, args.scale, &wanted, show)?;
     }
-    if args.filter.as_deref().is_some_and(|filter| !PAIR.iter().any(|name| name.contains(filter))) {
+    if !PAIR.iter().any(|name| wanted(name)) {
         return Ok(());
     }
     let mut worker = Command::new("/proc/self/exe");
@@ -76,14 +76,13 @@ pub fn run(args: &Args) -> dsm::Result<()> {
     pair::run(&here, 0, args.scale, &wanted, show)
 }
 
-const LOCAL: [&str; 6] =
-    ["read", "store.direct", "store.trapped", "store.trapped512", "store.contended", "atomic.leased"];
-const PAIR: [&str; 7] = [
+const PAIR: [&str; 8] = [
     "visible.2hosts",
     "updates.2hosts",
     "hole.64k",
     "hole.1m",
     "atomic.2hosts",
+    "atomic.2hosts.relayed",
     "sem.handoff.2hosts",
     "barrier.2hosts",
 ];

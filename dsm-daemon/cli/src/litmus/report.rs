@@ -68,7 +68,7 @@ impl Report {
         total.relaxed_runs += of(Class::Relaxed).map(|seen| seen.count).sum::<u64>();
         total.forbidden += finding.forbidden;
         total.disagreements += finding.disagreements;
-        if finding.relaxed_allowed > 0 && relaxed == 0 && job.apart() && job.plain() && job.runs >= ENOUGH {
+        if finding.relaxed_allowed > 0 && relaxed == 0 && job.apart() && job.relaxes() && job.runs >= ENOUGH {
             self.nothing.push(job.name());
         }
         let (test, runs) = (job.test.name, job.runs);

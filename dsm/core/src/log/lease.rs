@@ -9,7 +9,7 @@
 //! - it is cleared, and [`Kind::Yield`] logged, under one hold of the lock: every store of a leased atomic precedes
 //!   that record, and the server lets no other host touch a segment before it has it.
 
-use super::HostLog;
+use super::{HostLog, WORD_RECORD};
 use crate::lock::ARBITER;
 use crate::log::Writer;
 use crate::memory::Memory;
@@ -26,48 +26,31 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
         self.control().producer.leased.load(Relaxed) != 0
     }
 
-    /// Carries out an atomic here and returns the old value; `None` when authority is not leased to this host. The
-    /// operand must lie within one segment.
+    /// As [`HostLog::atomic`], for an operand that is a naturally aligned word of `N` bytes, up to 8; `None`, and nothing
+    /// done, also where it would have to wait for the lock or for room.
     #[inline(always)]
-    pub fn atomic(&self, memory: &impl Memory, writer: &impl Writer, offset: u64, op: &AtomicOp) -> Option<u128> {
-        match op.width {
-            1 => self.atomic_word::<1>(memory, writer, offset, op),
-            2 if offset.is_multiple_of(2) => self.atomic_word::<2>(memory, writer, offset, op),
-            4 if offset.is_multiple_of(4) => self.atomic_word::<4>(memory, writer, offset, op),
-            8 if offset.is_multiple_of(8) => self.atomic_word::<8>(memory, writer, offset, op),
-            _ => self.atomic_anywhere(memory, writer, offset, op),
-        }
-    }
-
-    /// A naturally aligned word: what nearly all are.
-    #[inline(always)]
-    fn atomic_word<const N: usize>(
+    pub fn try_atomic_word<const N: usize>(
         &self,
         memory: &impl Memory,
         writer: &impl Writer,
         offset: u64,
         op: &AtomicOp,
     ) -> Option<u128> {
-        if !self.leased() {
+        let lock = self.lock();
+        if !self.leased() || !lock.try_acquire(writer.number()) {
             return None;
         }
-        let lock = self.lock();
-        self.acquire(&lock, writer);
-        // Making room may let others have the lock, so this comes first.
-        self.make_room(&lock, writer, HEADER_WORDS + 1);
-        let old = self.leased().then(|| {
+        let producer = &self.control().producer;
+        let tail = producer.tail.load(Relaxed);
+        let room = tail.wrapping_sub(producer.acked_seen.load(Relaxed)).wrapping_add(WORD_RECORD) <= RING as u64;
+        let old = (room && self.leased()).then(|| {
             let mut bytes = [0; 16];
             bytes[..N].copy_from_slice(&memory.read_word::<N>(offset));
             let old = u128::from_le_bytes(bytes);
             let new = op.apply(old);
             if new != old {
-                self.append_word(
-                    &lock,
-                    memory,
-                    writer,
-                    offset,
-                    std::array::from_fn::<u8, N, _>(|at| new.to_le_bytes()[at]),
-                );
+                let word = std::array::from_fn::<u8, N, _>(|at| new.to_le_bytes()[at]);
+                self.append_word(memory, tail, offset, word);
             }
             old
         });
@@ -77,9 +60,10 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
         old
     }
 
-    /// Any operand.
+    /// Carries out an atomic here and returns the old value; `None` when authority is not leased to this host. The
+    /// operand must lie within one segment.
     #[inline(never)]
-    fn atomic_anywhere(&self, memory: &impl Memory, writer: &impl Writer, offset: u64, op: &AtomicOp) -> Option<u128> {
+    pub fn atomic(&self, memory: &impl Memory, writer: &impl Writer, offset: u64, op: &AtomicOp) -> Option<u128> {
         if !self.leased() {
             return None;
         }
