@@ -30,6 +30,32 @@ pub struct Link {
     broken: bool,
     heard: Instant,
     spoke: Instant,
+    /// We have looked whether something came, since the last tick.
+    listened: bool,
+    flow: Flow,
+}
+
+/// Whether a queue for whose sake others wait still moves.
+#[derive(Debug, Default)]
+pub struct Flow {
+    moved: bool,
+    stuck: Option<Instant>,
+}
+
+impl Flow {
+    /// Something was taken from the queue.
+    pub fn moved(&mut self) {
+        self.moved = true;
+    }
+
+    /// Have more than [`HIGH`] bytes waited for `patience`, of which nothing was taken? To be asked with every tick.
+    pub fn stuck(&mut self, queued: usize, now: Instant, patience: Duration) -> bool {
+        if std::mem::take(&mut self.moved) || queued <= HIGH {
+            self.stuck = None;
+            return false;
+        }
+        now.duration_since(*self.stuck.get_or_insert(now)) > patience
+    }
 }
 
 impl Link {
@@ -40,7 +66,17 @@ impl Link {
     pub fn new(stream: TcpStream) -> std::io::Result<Self> {
         let now = Instant::now();
         let io = Async::new(stream)?;
-        Ok(Self { io, reader: Reader::new(), out: Vec::new(), sent: 0, broken: false, heard: now, spoke: now })
+        Ok(Self {
+            io,
+            reader: Reader::new(),
+            out: Vec::new(),
+            sent: 0,
+            broken: false,
+            heard: now,
+            spoke: now,
+            listened: false,
+            flow: Flow::default(),
+        })
     }
 
     /// Queues a frame.
@@ -77,6 +113,7 @@ impl Link {
             Ok(0) => self.broken = true,
             Ok(count) => {
                 self.sent += count;
+                self.flow.moved();
                 if self.sent == self.out.len() {
                     self.out.clear();
                     self.sent = 0;
@@ -96,6 +133,7 @@ impl Link {
         if self.broken {
             return 0;
         }
+        self.listened = true;
         let result = (&mut self.io.get_ref()).read(self.reader.space());
         match result {
             Ok(0) => self.broken = true,
@@ -113,9 +151,13 @@ impl Link {
         self.heard = now;
     }
 
-    /// To be called about once a second: sends a sign of life, and breaks the link to a peer that gave none for
-    /// `patience`.
+    /// To be called a few times within `patience`: sends a sign of life, and breaks the link to a peer that gave none
+    /// for that long. Silence counts only while we listen: a peer whose words we leave in the socket, because somebody
+    /// else is slow, is not silent.
     pub fn tick(&mut self, now: Instant, patience: Duration) {
+        if !std::mem::take(&mut self.listened) {
+            self.heard = now;
+        }
         if now.duration_since(self.heard) > patience {
             self.broken = true;
         }
@@ -123,6 +165,12 @@ impl Link {
             self.queue(&FrameHeader::new(FrameKind::Ping, 0, 0, 0, 0, 0), &[]);
             self.spoke = now;
         }
+    }
+
+    /// Is the peer one for whose sake others wait in vain? See [`Flow::stuck`].
+    pub fn stuck(&mut self, now: Instant, patience: Duration) -> bool {
+        let queued = self.queued();
+        self.flow.stuck(queued, now, patience)
     }
 
     /// Is the connection over?

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 const GREETINGS: usize = 64;
 /// Connections that have greeted and not said which session they want.
 const NEWCOMERS: usize = 256;
-/// Signs of life are given, and looked for, this often.
+/// Signs of life are given, and looked for, this often, or more often where patience is short.
 const TICK: Duration = Duration::from_millis(250);
 /// Rounds of polling between two looks at what comes seldom.
 const SELDOM: u64 = 16;
@@ -53,6 +53,8 @@ pub struct Node {
     arbiter: Option<Arbiter>,
     linger: Option<Duration>,
     patience: Duration,
+    /// Between two ticks.
+    tick: Duration,
     pace: Pace,
     used: Instant,
     ticked: Instant,
@@ -127,6 +129,7 @@ impl Node {
             arbiter: None,
             linger: config.linger,
             patience: config.peer_timeout,
+            tick: TICK.min(config.peer_timeout / 8),
             pace: Pace::new(config.poll),
             used: Instant::now(),
             ticked: Instant::now(),
@@ -258,7 +261,7 @@ impl Node {
 
     /// What is done a few times a second. Returns true when the node shall end.
     fn tick(&mut self, now: Instant) -> bool {
-        if now.duration_since(self.ticked) >= TICK {
+        if now.duration_since(self.ticked) >= self.tick {
             self.ticked = now;
             let patience = self.patience;
             self.servers.values_mut().for_each(|server| server.tick(now, patience));
@@ -298,7 +301,7 @@ impl Node {
         }
         let nap = match &self.arbiter {
             Some(arbiter) if arbiter.impatient() => Duration::from_millis(1),
-            _ => TICK.min(self.linger.unwrap_or(TICK)),
+            _ => self.tick.min(self.linger.unwrap_or(self.tick)),
         };
         let mut timer = pin!(Timer::after(nap));
         async_io::block_on(std::future::poll_fn(|cx| {
@@ -332,7 +335,7 @@ impl Node {
             ready |= server.poll(cx);
         }
         if let Some(arbiter) = &self.arbiter {
-            ready |= arbiter.poll(cx);
+            ready |= arbiter.poll(cx, &self.servers);
         }
         ready
     }

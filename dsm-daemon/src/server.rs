@@ -1,6 +1,6 @@
 //! The server of one session: the sequencer with its links.
 
-use crate::link::{HIGH, LOW, Link};
+use crate::link::{Flow, HIGH, LOW, Link};
 use dsm_core::sequencer::{Body, Output, Sequencer, To};
 use dsm_core::sys::map;
 use dsm_core::wire::control::{Reason, Refusal, Request, Response, frame, parse};
@@ -14,8 +14,17 @@ use std::time::{Duration, Instant};
 enum Way {
     /// Over a socket.
     Remote(Link),
-    /// To the arbiter in this process: frames, through memory.
-    Local(VecDeque<(FrameHeader, Vec<u8>)>, usize),
+    /// To the arbiter in this process, through memory.
+    Local(Queue),
+}
+
+/// Frames for the arbiter in this process.
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<(FrameHeader, Vec<u8>)>,
+    /// Bytes of their payloads.
+    queued: usize,
+    flow: Flow,
 }
 
 #[derive(Debug)]
@@ -103,7 +112,7 @@ impl Server {
     /// The arbiter in this process joins. Returns the host's number.
     pub fn join_local(&mut self) -> Option<u16> {
         let host = self.sequencer.join()?;
-        self.members.push(Member { host, way: Way::Local(VecDeque::new(), 0), lost: None });
+        self.members.push(Member { host, way: Way::Local(Queue::default()), lost: None });
         let mut outputs = Vec::new();
         self.sequencer.settle_lease(&mut outputs);
         self.dispatch(outputs, &[]);
@@ -112,6 +121,9 @@ impl Server {
 
     /// The arbiter in this process leaves.
     pub fn leave_local(&mut self, host: u16) {
+        if !self.has_local(host) {
+            return;
+        }
         self.members.retain(|member| member.host != host);
         let mut outputs = Vec::new();
         self.sequencer.leave(host, false, &mut outputs);
@@ -131,10 +143,22 @@ impl Server {
     /// The next frame for the arbiter in this process.
     pub fn local_frame(&mut self, host: u16) -> Option<(FrameHeader, Vec<u8>)> {
         let member = self.members.iter_mut().find(|member| member.host == host)?;
-        let Way::Local(queue, queued) = &mut member.way else { return None };
-        let frame = queue.pop_front()?;
-        *queued = queued.saturating_sub(frame.1.len());
+        let Way::Local(queue) = &mut member.way else { return None };
+        let frame = queue.frames.pop_front()?;
+        queue.queued = queue.queued.saturating_sub(frame.1.len());
+        queue.flow.moved();
         Some(frame)
+    }
+
+    /// Is there one?
+    pub fn has_local_frame(&self, host: u16) -> bool {
+        let member = self.members.iter().find(|member| member.host == host);
+        member.is_some_and(|member| matches!(&member.way, Way::Local(queue) if !queue.frames.is_empty()))
+    }
+
+    /// Is the arbiter in this process in the session, as this host?
+    pub fn has_local(&self, host: u16) -> bool {
+        self.members.iter().any(|member| member.host == host && matches!(member.way, Way::Local(_)))
     }
 
     /// Must those who send wait, because somebody does not read?
@@ -267,11 +291,25 @@ impl Server {
         !lost.is_empty()
     }
 
-    /// Signs of life, about once a second.
+    /// Signs of life, a few times within `patience`. A host for which all others have waited that long, because it took
+    /// nothing of what is there for it, is lost: they go on without it.
     pub fn tick(&mut self, now: Instant, patience: Duration) {
         for member in &mut self.members {
-            if let Way::Remote(link) = &mut member.way {
-                link.tick(now, patience);
+            let stuck = match &mut member.way {
+                Way::Remote(link) => {
+                    link.tick(now, patience);
+                    link.stuck(now, patience)
+                }
+                Way::Local(queue) => queue.flow.stuck(queue.queued, now, patience),
+            };
+            if stuck && member.lost.is_none() {
+                let why = format!("it has taken nothing for {} ms, and others wait for it", patience.as_millis());
+                crate::role::note(&format!(
+                    "session {:?}: host {} is cut off: {why}",
+                    self.sequencer.name(),
+                    member.host
+                ));
+                member.lost = Some(why);
             }
         }
     }
@@ -282,7 +320,8 @@ impl Server {
         // Every link must be asked, so that each of them can wake us.
         self.members.iter().fold(false, |ready, member| match &member.way {
             Way::Remote(link) => link.poll(cx, intake) || ready,
-            Way::Local(queue, _) => !queue.is_empty() || ready,
+            // The arbiter says so itself, which knows whether it can take them.
+            Way::Local(_) => ready,
         })
     }
 }
@@ -291,7 +330,7 @@ impl Way {
     fn queued(&self) -> usize {
         match self {
             Self::Remote(link) => link.queued(),
-            Self::Local(_, queued) => *queued,
+            Self::Local(queue) => queue.queued,
         }
     }
 
@@ -299,16 +338,19 @@ impl Way {
         match (self, header) {
             (Self::Remote(link), Some(header)) => link.queue(header, bytes),
             (Self::Remote(link), None) => link.queue_whole(bytes),
-            (Self::Local(queue, queued), Some(header)) => {
-                *queued += bytes.len();
-                queue.push_back((*header, bytes.to_vec()));
-            }
-            (Self::Local(queue, queued), None) => {
+            (Self::Local(queue), Some(header)) => queue.push(*header, bytes),
+            (Self::Local(queue), None) => {
                 if let Some((header, payload)) = bytes.split_at_checked(size_of::<FrameHeader>()) {
-                    *queued += payload.len();
-                    queue.push_back((bytemuck::pod_read_unaligned(header), payload.to_vec()));
+                    queue.push(bytemuck::pod_read_unaligned(header), payload);
                 }
             }
         }
+    }
+}
+
+impl Queue {
+    fn push(&mut self, header: FrameHeader, payload: &[u8]) {
+        self.queued += payload.len();
+        self.frames.push_back((header, payload.to_vec()));
     }
 }

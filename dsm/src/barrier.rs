@@ -1,7 +1,7 @@
 //! Named barriers across hosts.
 
 use crate::region::Region;
-use crate::wait::{Wait, deadline, submit};
+use crate::wait::{Wait, deadline};
 use crate::{Error, Result};
 use dsm_core::record::{BARRIER, Kind};
 use dsm_core::slot::Answer;
@@ -65,11 +65,11 @@ impl<'s> Barrier<'s> {
             return Err(error);
         }
         let wait = Wait::begin(self.region);
-        submit(self.region, Kind::Arrive, 0, self.id, wait.token, 0);
+        wait.submit(Kind::Arrive, 0, self.id, 0);
         let answer = match wait.answer(timeout.and_then(deadline))? {
             Some(answer) => Some(answer),
             None => {
-                submit(self.region, Kind::Cancel, BARRIER, self.id, wait.token, 0);
+                wait.submit(Kind::Cancel, BARRIER, self.id, 0);
                 wait.answer(None)?
             }
         };

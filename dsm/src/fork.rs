@@ -4,6 +4,9 @@
 //! The library's own locks are held across the call, so that no other thread of the parent, which the child does not
 //! have, holds one in the child. The replica lock is none of them: it is the parent's, in shared memory, and whatever
 //! thread of the parent holds it goes on.
+//!
+//! Signals are blocked for the same time: a handler that stored in the child before it has a number of its own would do
+//! so under its parent's, and if the child died in the middle of it, nobody would complete that store.
 
 use crate::connection::Connection;
 use crate::hands::hands;
@@ -20,6 +23,8 @@ struct Held {
     regions: Vec<Frozen>,
     /// Handlers are adopted by nobody meanwhile; unless this thread was at it, and goes on in parent and child.
     turn: Option<Turn>,
+    /// What was blocked before.
+    blocked: u64,
 }
 
 /// A region, and its locks (unless they could not be had).
@@ -31,7 +36,7 @@ struct Frozen {
 
 thread_local! {
     /// What this thread holds between the beginning and the end of `fork`.
-    static HELD: RefCell<Held> = const { RefCell::new(Held { regions: Vec::new(), turn: None }) };
+    static HELD: RefCell<Held> = const { RefCell::new(Held { regions: Vec::new(), turn: None, blocked: 0 }) };
 }
 
 /// Registers the handlers, once.
@@ -45,9 +50,11 @@ pub(crate) fn install() -> Result<()> {
 }
 
 extern "C" fn before() {
+    let blocked = signals::keep_away();
     // In a thread that is ending there is nothing to put them in.
-    let _ = HELD.try_with(|held| {
+    let put = HELD.try_with(|held| {
         let mut held = held.borrow_mut();
+        held.blocked = blocked;
         held.regions.extend(trap::pin().map(|pinned| {
             let locks = pinned.region().freeze();
             Frozen { locks, pinned }
@@ -55,14 +62,22 @@ extern "C" fn before() {
         // The last, as threads that adopt wait for nothing else.
         held.turn = Turn::wait();
     });
+    if put.is_err() {
+        signals::set_mask(blocked);
+    }
 }
 
 extern "C" fn in_parent() {
-    let _ = HELD.try_with(RefCell::take);
+    if let Ok(Held { regions, turn, blocked }) = HELD.try_with(RefCell::take) {
+        drop((regions, turn));
+        signals::set_mask(blocked);
+    }
 }
 
 extern "C" fn in_child() {
-    let Held { regions, turn } = HELD.try_with(RefCell::take).unwrap_or_default();
+    let held = HELD.try_with(RefCell::take);
+    let blocked = held.as_ref().ok().map(|held| held.blocked);
+    let Held { regions, turn, .. } = held.unwrap_or_default();
     match turn {
         Some(turn) => drop(turn),
         None => signals::keep_turn(),
@@ -92,6 +107,9 @@ extern "C" fn in_child() {
         }
     }
     trap::after_fork();
+    if let Some(blocked) = blocked {
+        signals::set_mask(blocked);
+    }
 }
 
 /// A number of our own. On failure the region is marked, and the first store says so.

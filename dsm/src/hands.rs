@@ -1,15 +1,12 @@
 //! What a thread is doing, for the signal handlers that interrupt it: see [`crate::signals`].
 
 use crate::region::{Region, fatal};
-use dsm_core::deferral::Deferral;
+use dsm_core::deferral::{Deferral, Signals};
 use dsm_core::limits::LINE;
 use std::cell::Cell;
-use std::mem::MaybeUninit;
 
 /// Stores that handlers may make during one interrupted capture, a line each.
 const DEFERRED: usize = 64;
-/// Signals that one capture may hold back. Each blocks itself and, when it was held back, all others.
-const HELD: usize = 8;
 
 /// A store of a signal handler that interrupted a capture of its own thread.
 #[derive(Clone, Copy)]
@@ -27,10 +24,17 @@ pub(crate) struct Hands {
     stores: Deferral<Deferred, DEFERRED>,
     /// Inside the trap door: there is nothing to unwind to.
     trapped: Cell<bool>,
-    /// Signals that came during a capture, to be sent again when it is done, and what was blocked before.
-    held: Cell<usize>,
-    blocked: Cell<u64>,
-    signals: [Cell<MaybeUninit<libc::siginfo_t>>; HELD],
+}
+
+/// Those of this thread, as the kernel has them.
+struct Kernel;
+
+impl Signals for Kernel {
+    const HELD: u64 = crate::signals::EVERYTHING;
+
+    fn block(&self, blocked: u64) -> u64 {
+        crate::signals::set_mask(blocked)
+    }
 }
 
 thread_local! {
@@ -38,9 +42,6 @@ thread_local! {
         Hands {
             stores: Deferral::new([const { Cell::new(NOTHING) }; DEFERRED]),
             trapped: Cell::new(false),
-            held: Cell::new(0),
-            blocked: Cell::new(0),
-            signals: [const { Cell::new(MaybeUninit::uninit()) }; HELD],
         }
     };
 }
@@ -58,14 +59,14 @@ impl Hands {
     /// when that would interrupt a capture of this very thread.
     #[inline(always)]
     pub(crate) fn capture<R>(&self, act: impl FnOnce() -> R) -> Option<R> {
-        self.stores.run(act, Deferred::perform, || crate::signals::send_again(self))
+        self.stores.run(act, Deferred::perform, &Kernel)
     }
 
     /// As [`Hands::capture`], for an `act` that neither waits nor unwinds, where handlers left nothing. False when nothing
     /// was done.
     #[inline(always)]
     pub(crate) fn quickly(&self, act: impl FnOnce() -> bool) -> bool {
-        self.stores.run_quick(act, Deferred::perform, || crate::signals::send_again(self))
+        self.stores.run_quick(act, Deferred::perform, &Kernel)
     }
 
     /// Is the thread inside a capture?
@@ -89,46 +90,21 @@ impl Hands {
         crate::signals::adopt_from_handler();
     }
 
-    /// Called while a capture waits, and holds no lock: lets the signals in that were held back.
-    pub(crate) fn wait(&self) {
-        if self.held.get() != 0 {
-            self.stores.pause(|| crate::signals::send_again(self));
+    /// Are there signals that wait for the end of a capture?
+    pub(crate) fn holds(&self) -> bool {
+        self.stores.holds()
+    }
+
+    /// Called while a capture waits, and holds no lock: lets them in.
+    pub(crate) fn let_in(&self) {
+        if self.holds() {
+            self.stores.pause(&Kernel);
         }
     }
 
-    /// Holds a signal back until the present capture is done. `blocked` is what was blocked when it came. False when
-    /// there is no capture, or no room.
-    pub(crate) fn hold(&self, info: &libc::siginfo_t, blocked: u64) -> bool {
-        let at = self.held.get();
-        // A signal that is not a real-time one waits once, as it does when it is blocked.
-        let same = |place: &Cell<MaybeUninit<libc::siginfo_t>>| {
-            // SAFETY: only the first `at` are looked at, which were initialised here.
-            let held = unsafe { place.get().assume_init() };
-            held.si_signo == info.si_signo && info.si_signo < 32
-        };
-        let known = self.signals[..at].iter().any(same);
-        if !self.busy() || at == HELD && !known {
-            return false;
-        }
-        if !known {
-            self.signals[at].set(MaybeUninit::new(*info));
-            self.held.set(at + 1);
-        }
-        // Of several that came at once, the last to be held back interrupted the capture itself.
-        self.blocked.set(blocked);
-        self.stores.call_settled();
-        true
-    }
-
-    /// Hands out the signals that were held back, first come first, and what was blocked before.
-    pub(crate) fn take_held(&self, mut signal: impl FnMut(&libc::siginfo_t)) -> Option<u64> {
-        let count = self.held.replace(0);
-        for place in &self.signals[..count] {
-            // SAFETY: `hold` has initialised the first `count`.
-            let info = unsafe { place.get().assume_init() };
-            signal(&info);
-        }
-        (count > 0).then(|| self.blocked.get())
+    /// In the handler of a signal that interrupted a capture: see [`Deferral::hold`].
+    pub(crate) fn hold(&self, blocked: u64, resend: impl FnOnce() -> bool) -> Option<u64> {
+        self.stores.hold(blocked, &Kernel, resend)
     }
 
     /// Is the thread inside the trap door?

@@ -287,6 +287,11 @@ impl Region {
         self.process.load(Relaxed)
     }
 
+    /// Is this still the process that had this number, and not a child of its `fork`?
+    pub(crate) fn is_process(&self, number: u32) -> bool {
+        self.process() == number && !self.orphaned.load(Relaxed)
+    }
+
     /// This host's number in the session.
     pub(crate) fn host(&self) -> u32 {
         self.log.control().fixed.host.load(Relaxed)
@@ -418,9 +423,15 @@ impl Writer for Region {
     }
 
     fn stalled(&self) {
-        // The lock is not held now.
-        hands().wait();
         self.give_up_if_lost();
+    }
+
+    fn holds(&self) -> bool {
+        hands().holds()
+    }
+
+    fn let_in(&self) {
+        hands().let_in();
     }
 }
 

@@ -159,12 +159,12 @@ pub(crate) fn take(
         return Err(error);
     }
     let wait = Wait::begin(region);
-    submit(region, Kind::Acquire, flags, id, wait.token, units);
+    wait.submit(Kind::Acquire, flags, id, units);
     let answer = match wait.answer(timeout.and_then(deadline))? {
         Some(answer) => Some(answer),
         None => {
             // Whether it was granted before it was cancelled is for the order to say.
-            submit(region, Kind::Cancel, 0, id, wait.token, 0);
+            wait.submit(Kind::Cancel, 0, id, 0);
             wait.answer(None)?
         }
     };

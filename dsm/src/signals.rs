@@ -9,7 +9,8 @@
 //! The library sees to it that a handler never runs in the middle of a store: handlers are **adopted**. The action of
 //! an adopted handler is a function of this library, which calls the program's, at once in almost all cases; if the
 //! thread is inside a capture (some ten nanoseconds, during which it may hold the host's replica lock) the signal is
-//! sent again when that is done. A trapped store needs none of this: during it all signals are blocked.
+//! sent again, and waits in the kernel, blocked, until that is done. A trapped store needs none of this: during it all
+//! signals are blocked.
 //! [`Session::join`](crate::Session::join), and opening a value, semaphore or barrier, adopt what handlers there are;
 //! **after installing handlers later, call [`adopt`]**. What `sigaction` reports is then our function with the flags
 //! and mask of the program's; it may be put back like any other. Not adopted are handlers of faults (SIGSEGV, SIGBUS,
@@ -156,7 +157,7 @@ pub unsafe fn handle_fault(info: *mut libc::c_void, context: *mut libc::c_void) 
 }
 
 /// All signals that need not be delivered at once, as a set of the kernel's.
-const EVERYTHING: u64 = {
+pub(crate) const EVERYTHING: u64 = {
     let (mut set, mut signal) = (0, 1);
     while signal <= SIGNALS {
         if !immediate(signal) {
@@ -236,7 +237,7 @@ extern "C" fn deliver<const PLACE: usize>(signal: libc::c_int, info: *mut libc::
     }
 }
 
-/// Keeps a signal for later, and all others away until then.
+/// Keeps a signal for later, and all others away until then. False when that cannot be done.
 #[cold]
 fn hold_back(hands: &Hands, info: *mut libc::siginfo_t, context: *mut libc::c_void) -> bool {
     let context = context.cast::<libc::ucontext_t>();
@@ -245,36 +246,43 @@ fn hold_back(hands: &Hands, info: *mut libc::siginfo_t, context: *mut libc::c_vo
     let mask = unsafe { &raw mut (*context).uc_sigmask }.cast::<u64>();
     // SAFETY: as above.
     let blocked = unsafe { mask.read() };
-    // SAFETY: the kernel gives a valid siginfo to a handler with SA_SIGINFO.
-    let held = hands.hold(unsafe { &*info }, blocked);
-    if held {
-        // Takes effect when this handler returns.
-        // SAFETY: as above.
-        unsafe { mask.write(blocked | EVERYTHING) };
-    }
-    held
+    let Some(then) = hands.hold(blocked, || send_again(info)) else { return false };
+    // Takes effect when this handler returns.
+    // SAFETY: as above.
+    unsafe { mask.write(then) };
+    true
 }
 
-/// Sends the signals again that were held back, and lets them in. Called outside of any capture.
-pub(crate) fn send_again(hands: &Hands) {
-    let blocked = hands.take_held(|info| {
-        // SAFETY: takes nothing.
-        let process = unsafe { libc::getpid() };
-        // SAFETY: as above.
-        let thread = unsafe { libc::gettid() };
-        // SAFETY: the kernel copies the siginfo, which it gave us itself. To one's own process any may be sent.
-        unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, info.si_signo, std::ptr::from_ref(info)) };
-    });
-    if let Some(blocked) = blocked {
-        // Unless the last of them had interrupted a handler (one that was not adopted): with its end the mask is what
-        // it was.
-        let now = set_mask(u64::MAX);
-        set_mask(if now & EVERYTHING == EVERYTHING { blocked } else { now });
-    }
+/// Sends a signal that is being handled to this thread once more; false when the kernel has no room for it.
+fn send_again(info: *mut libc::siginfo_t) -> bool {
+    // SAFETY: takes nothing.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: as above.
+    let thread = unsafe { libc::gettid() };
+    // SAFETY: the kernel gives a valid siginfo to a handler with SA_SIGINFO.
+    let signal = unsafe { (*info).si_signo };
+    // SAFETY: takes nothing.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: errno is this thread's.
+    let kept = unsafe { errno.read() };
+    // SAFETY: the kernel copies the siginfo, which it gave us itself. To one's own process any may be sent.
+    let sent = unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) } == 0;
+    // SAFETY: as above.
+    unsafe { errno.write(kept) };
+    sent
 }
 
 /// Sets this thread's signal mask, all 64 bits of it, and returns what it was. Leaves `errno` alone.
 pub(crate) fn set_mask(mask: u64) -> u64 {
+    change_mask(libc::SIG_SETMASK, mask)
+}
+
+/// Blocks what need not be delivered at once, and returns what was blocked before.
+pub(crate) fn keep_away() -> u64 {
+    change_mask(libc::SIG_BLOCK, EVERYTHING)
+}
+
+fn change_mask(how: libc::c_int, mask: u64) -> u64 {
     let mut before = 0u64;
     // SAFETY: takes nothing.
     let errno = unsafe { libc::__errno_location() };
@@ -282,7 +290,7 @@ pub(crate) fn set_mask(mask: u64) -> u64 {
     let kept = unsafe { errno.read() };
     // SAFETY: both sets are ours, of the size that is given.
     unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, size_of::<u64>());
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const mask, &raw mut before, size_of::<u64>());
     }
     // SAFETY: as above.
     unsafe { errno.write(kept) };

@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering}
 
 /// Sessions that one process can be joined to at the same time.
 const REGIONS: usize = 64;
-/// Threads that can be inside the handler at the same time; more wait for their turn.
+/// Threads that can be inside the handler at the same time; more wait for their turn. The last place is for those whose
+/// handlers interrupted a capture, for whose lock all others may be waiting; they themselves wait for nothing here.
 const STACKS: usize = 256;
 /// Bytes of one stack, its guard page included.
 const STACK: usize = 128 << 10;
@@ -249,8 +250,9 @@ unsafe fn carry_out(info: *mut libc::siginfo_t, context: *mut libc::c_void, bloc
 }
 
 fn take_stack() -> usize {
+    let places = if hands().busy() { STACKS } else { STACKS - 1 };
     loop {
-        for (at, taken) in TAKEN.iter().enumerate() {
+        for (at, taken) in TAKEN[..places].iter().enumerate() {
             if taken.load(Ordering::Relaxed) == 0
                 && taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
             {

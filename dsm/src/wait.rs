@@ -31,6 +31,8 @@ pub(crate) fn deadline(timeout: Duration) -> Option<Instant> {
 pub(crate) struct Wait<'a> {
     region: &'a Region,
     slot: &'a Slot,
+    /// Who claimed it.
+    process: u32,
     /// Travels with the operation.
     pub(crate) token: u64,
 }
@@ -58,9 +60,10 @@ impl<'a> Wait<'a> {
         }
         for _ in 0..slots.len() {
             let number = at % slots.len();
-            if let Some(token) = slots[number].claim(number as u16, region.process()) {
+            let process = region.process();
+            if let Some(token) = slots[number].claim(number as u16, process) {
                 HINT.set(number);
-                return Some(Self { region, slot: &slots[number], token });
+                return Some(Self { region, slot: &slots[number], process, token });
             }
             at = number + 1;
         }
@@ -73,9 +76,25 @@ impl<'a> Wait<'a> {
         self.slot
     }
 
+    /// Is this the process that waits, and not a child of its `fork` that a signal handler has made in the middle?
+    fn ours(&self) -> bool {
+        self.region.is_process(self.process)
+    }
+
+    /// Submits the record whose answer this waits for.
+    pub(crate) fn submit(&self, kind: Kind, flags: u8, object: u32, amount: u32) {
+        let body = SyncBody { token: self.token, amount, process: self.process };
+        let log = self.region.log();
+        self.region.with_log(|| {
+            if self.ours() {
+                log.submit(self.region, kind, flags, u64::from(object), bytemuck::bytes_of(&body));
+            }
+        });
+    }
+
     /// Stops waiting: the answer, when it comes, frees the slot.
     pub(crate) fn abandon(self) {
-        if self.slot.abandon() {
+        if self.ours() && self.slot.abandon() {
             std::mem::forget(self);
         }
     }
@@ -86,13 +105,13 @@ impl<'a> Wait<'a> {
     /// When it can no longer come.
     pub(crate) fn answer(&self, deadline: Option<Instant>) -> Result<Option<Answer>> {
         for _ in 0..POLLS {
-            if let Some(answer) = self.slot.answer() {
+            if let Some(answer) = self.look()? {
                 return Ok(Some(answer));
             }
             futex::give_way();
         }
         loop {
-            if let Some(answer) = self.slot.answer() {
+            if let Some(answer) = self.look()? {
                 return Ok(Some(answer));
             }
             let mut nap = NAP;
@@ -104,7 +123,7 @@ impl<'a> Wait<'a> {
                 nap = nap.min(left);
             }
             self.slot.sleep(nap, self.region.log().barrier());
-            if self.slot.answer().is_none()
+            if self.look()?.is_none()
                 && let Some(error) = self.region.lost()
             {
                 // It may have come just before the end.
@@ -112,11 +131,21 @@ impl<'a> Wait<'a> {
             }
         }
     }
+
+    fn look(&self) -> Result<Option<Answer>> {
+        if self.ours() {
+            return Ok(self.slot.answer());
+        }
+        let text = "this process was forked in the middle of a wait, which goes on in its parent alone";
+        Err(self.region.lost().unwrap_or_else(|| Error::Unavailable(text.into())))
+    }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.slot.free();
+        if self.ours() {
+            self.slot.free(self.token, self.process);
+        }
     }
 }
 
@@ -167,24 +196,29 @@ fn atomic_slowly(region: &Region, offset: u64, op: AtomicOp) -> u128 {
     }
 }
 
-/// An atomic for which the server is asked; `None` when it has left the matter to this host meanwhile.
+/// An atomic for which the server is asked; `None` when it has left the matter to this host meanwhile, or when this is a
+/// child of `fork` by now: as after an instruction that a signal interrupts, parent and child carry it out, each once.
 #[inline(never)]
 fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
     let wait = Wait::begin(region);
     let body = AtomicBody::new(wait.token, op);
-    if !region.with_log(|| region.log().submit_atomic(region, offset, &body)) {
+    if !region.with_log(|| wait.ours() && region.log().submit_atomic(region, offset, &body)) {
         return None;
     }
     loop {
         // Without `lost`, whose error allocates: in the trap door that would not do.
         for _ in 0..POLLS {
+            if !wait.ours() {
+                region.give_up_if_lost();
+                return None;
+            }
             if let Some(answer) = wait.slot.answer() {
                 return Some(answer.value);
             }
             futex::give_way();
         }
         wait.slot.sleep(NAP, region.log().barrier());
-        if wait.slot.answer().is_none() {
+        if wait.ours() && wait.slot.answer().is_none() {
             region.give_up_if_lost();
         }
     }
@@ -193,7 +227,7 @@ fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
 /// Returns when everything that this process did before is ordered and applied here.
 pub(crate) fn fence(region: &Region, timeout: Option<Duration>) -> Result<()> {
     let wait = Wait::begin(region);
-    submit(region, Kind::Fence, 0, 0, wait.token, 0);
+    wait.submit(Kind::Fence, 0, 0, 0);
     if wait.answer(timeout.and_then(deadline))?.is_none() {
         wait.abandon();
         return Err(Error::TimedOut(timeout.unwrap_or_default()));

@@ -5,18 +5,13 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, eventually};
+use common::{Cluster, Watch, eventually, own_dir, role};
 use dsm::prelude::*;
-use dsm_core::lock::ARBITER;
-use dsm_core::log::SharedArea;
-use dsm_core::sync::Ordering::Relaxed;
-use dsm_core::sys::{map, passing};
-use dsm_core::wire::control::{Ask, frame};
-use dsm_core::wire::{Hello, Role};
 use std::collections::HashSet;
-use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,40 +25,6 @@ const OUTSIDE: usize = 30;
 const RIP: u64 = std::mem::offset_of!(libc::user_regs_struct, rip) as u64;
 /// No capture takes as many instructions.
 const MOST: usize = 400_000;
-
-/// The log of a host, looked at from outside.
-struct Watch {
-    area: map::Range,
-    _joined: UnixStream,
-}
-
-impl Watch {
-    /// Speaks to the arbiter as any process may.
-    fn new(cluster: &Cluster, host: usize, session: &str) -> Self {
-        let mut socket = UnixStream::connect(cluster.dir(host).join("arbiter.sock")).unwrap();
-        socket.write_all(bytemuck::bytes_of(&Hello::new(Role::Process, [0; 32], false))).unwrap();
-        let ask = Ask::Join { session: session.into(), daemon: None, existing: true };
-        socket.write_all(&frame(&ask, 1, 0, 0).unwrap()).unwrap();
-        let mut files = Vec::new();
-        let start = Instant::now();
-        while files.is_empty() {
-            assert!(start.elapsed() < PATIENCE);
-            passing::receive(socket.as_fd(), &mut [0; 4096], &mut files).unwrap();
-        }
-        Self { area: map::Range::of_file(&files[0], size_of::<SharedArea>()).unwrap(), _joined: socket }
-    }
-
-    fn area(&self) -> &SharedArea {
-        // SAFETY: a mapping of that size that lives as long as `self`; all fields are atomics.
-        unsafe { &*self.area.base().cast() }
-    }
-
-    /// Does a process (not the arbiter) hold the replica lock?
-    fn held(&self) -> bool {
-        let holder = self.area().control.producer.lock.load(Relaxed);
-        holder != 0 && holder & 0xffff != ARBITER
-    }
-}
 
 /// A child that waits to be stepped through its store.
 struct Victim {
@@ -458,4 +419,92 @@ fn a_stopped_holder_stalls_its_host_and_no_other_until_it_goes_on() {
         ground.check();
         assert_eq!((ground.there.get(5), ground.there.get(6)), (55, 66));
     });
+}
+
+/// Until the arbiter has looked after its processes and its lock several times.
+fn several_looks(session: &Session) {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(800) {
+        session.status().unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A process whose connection is over may be in the middle of a store all the same.
+#[test]
+fn a_process_without_a_connection_keeps_the_lock_and_its_number() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "cut"), cluster.join(1, "cut"));
+    let (here, there) = (a.array::<u64>("w", 64).unwrap(), b.array::<u64>("w", 64).unwrap());
+    let watch = Watch::new(&cluster, 0, "cut");
+    watch.lock_as(watch.process);
+    watch.fall_out();
+    there.set(1, 1);
+    several_looks(&a);
+    assert_eq!(watch.area().control.producer.lock.load(Relaxed), watch.process, "taken from a process that lives");
+    let next = Watch::new(&cluster, 0, "cut");
+    assert_ne!(next.process, watch.process, "a number was given to two processes");
+    watch.unlock();
+    here.set(0, 1);
+    eventually("stores go on", || there.get(0) == 1 && here.get(1) == 1);
+    drop((watch, next, a, b));
+}
+
+#[test]
+fn a_process_that_closes_all_descriptors_is_cleaned_up_after_when_it_ends_or_becomes_another_program() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "closed"), cluster.join(1, "closed"));
+    let (here, there) = (a.array::<u64>("w", 64).unwrap(), b.array::<u64>("w", 64).unwrap());
+    let watch = Watch::new(&cluster, 0, "closed");
+    for (round, end) in (1..).zip(["exec", "exit", "kill"]) {
+        let files = tempfile::tempdir().unwrap();
+        let path = files.path().display().to_string();
+        let process = cluster.spawn(0, "closes_all_descriptors", &[("FILES", &path), ("END", end)]);
+        eventually("it has closed them", || files.path().join("closed").exists());
+        several_looks(&a);
+        assert!(watch.held(), "the lock was taken from a process that lives");
+        if end == "kill" {
+            process.kill();
+        } else {
+            std::fs::write(files.path().join("go"), []).unwrap();
+        }
+        eventually("the lock is free", || !watch.held());
+        here.set(0, round);
+        eventually("stores go on", || there.get(0) == round);
+    }
+    drop((watch, a, b));
+}
+
+#[test]
+fn closes_all_descriptors() {
+    if !role("closes_all_descriptors") {
+        return;
+    }
+    let watch = Watch::at(&own_dir(), "closed");
+    watch.lock_as(watch.process);
+    // SAFETY: what is mapped stays so; nothing here uses a descriptor of before.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    let files = std::env::var("FILES").unwrap();
+    std::fs::write(Path::new(&files).join("closed"), []).unwrap();
+    eventually("it may go on", || Path::new(&files).join("go").exists());
+    if std::env::var("END").unwrap() == "exec" {
+        panic!("{}", Command::new("/bin/sleep").arg("1000").exec());
+    }
+    // SAFETY: ends the process, whose descriptors are not what std takes them for.
+    unsafe { libc::_exit(0) };
+}
+
+/// With nobody else in the session, no frame comes at which the arbiter would want the lock itself.
+#[test]
+fn a_number_in_the_lock_that_is_nobodys_is_taken_out_without_any_frame() {
+    let cluster = Cluster::new();
+    let a = cluster.join(0, "stranger");
+    let word = a.open::<u64>("w").unwrap();
+    let watch = Watch::new(&cluster, 0, "stranger");
+    for (value, number) in (1..).zip([777, 0xffff, 0x1_0001, u32::MAX]) {
+        watch.lock_as(number);
+        word.set(value);
+        assert_eq!(word.get(), value);
+    }
+    drop((watch, a));
 }

@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, eventually, join_by_environment, role};
+use common::{Cluster, PATIENCE, Watch, eventually, join_by_environment, own_dir, role};
 use dsm::prelude::*;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Runs `action` in a child, which then ends at once; returns its number.
@@ -248,4 +248,146 @@ fn forks_in_a_handler() {
         });
         assert!(FORKED.load(Relaxed) >= 30, "{}", FORKED.load(Relaxed));
     }
+}
+
+#[test]
+fn no_handler_runs_in_a_child_before_it_is_a_process_of_its_own() {
+    let cluster = Cluster::new();
+    let a = cluster.join(0, "between");
+    let words = a.array::<u64>("w", 256).unwrap();
+    cluster.spawn(0, "signalled_while_it_forks", &[]).succeeds();
+    assert_eq!((words.get(0), words.get(1)), (1, 1));
+    drop(a);
+}
+
+static FORKING: AtomicBool = AtomicBool::new(false);
+static CAME: AtomicU64 = AtomicU64::new(0);
+static TOO_EARLY: AtomicU64 = AtomicU64::new(0);
+
+/// Runs in parent and child, before the library's own handlers of `fork`, which were registered later.
+extern "C" fn signal_myself() {
+    FORKING.store(true, Relaxed);
+    // SAFETY: sends a signal to this thread.
+    unsafe { libc::raise(libc::SIGUSR1) };
+    FORKING.store(false, Relaxed);
+}
+
+extern "C" fn note(_: i32) {
+    CAME.fetch_add(1, Relaxed);
+    TOO_EARLY.fetch_add(u64::from(FORKING.load(Relaxed)), Relaxed);
+}
+
+#[test]
+fn signalled_while_it_forks() {
+    if !role("signalled_while_it_forks") {
+        return;
+    }
+    // SAFETY: installs a handler.
+    unsafe { libc::signal(libc::SIGUSR1, note as *const () as usize) };
+    // SAFETY: functions of this program.
+    assert_eq!(unsafe { libc::pthread_atfork(None, Some(signal_myself), Some(signal_myself)) }, 0);
+    let session = join_by_environment("between");
+    let words = session.array::<u64>("w", 256).unwrap();
+    let check = || assert_eq!((CAME.load(Relaxed), TOO_EARLY.load(Relaxed)), (1, 0));
+    let child = fork(|| {
+        check();
+        words.set(0, 1);
+    });
+    assert_eq!(wait(child), 0);
+    check();
+    words.set(1, 1);
+}
+
+/// A handler that interrupts a wait makes a child, which goes on after it, as its parent does.
+#[test]
+fn a_child_made_in_the_middle_of_a_wait_leaves_it_to_its_parent() {
+    let cluster = Cluster::new();
+    // Two hosts: atomics have to wait.
+    let (a, b) = (cluster.join(0, "midway"), cluster.join(1, "midway"));
+    let (here, there) = (a.array::<u64>("w", 256).unwrap(), b.array::<u64>("w", 256).unwrap());
+    there.atomic(1).fetch_add(1, SeqCst);
+    here.atomic(1).fetch_add(1, SeqCst);
+    let arbiter = cluster.arbiter_pid(0).to_string();
+    cluster.spawn(0, "forks_in_the_middle_of_a_wait", &[("ARBITER", &arbiter)]).succeeds();
+    assert_eq!(there.atomic(0).fetch_add(0, SeqCst), 2, "parent and child have added one each");
+    let gate = a.semaphore("gate", 0).unwrap();
+    assert!(gate.try_lock().unwrap().is_none(), "a unit too many");
+    let watch = Watch::new(&cluster, 0, "midway");
+    eventually("no slot is left claimed", || watch.waits().all(|process| process == 0));
+    drop((watch, a, b));
+}
+
+static CHILD: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn make_a_child(_: i32) {
+    // SAFETY: the child goes on where the signal came.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: asks to be killed with the parent.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    } else {
+        CHILD.store(child, Relaxed);
+    }
+}
+
+/// In a child, ends it.
+fn end_if_child(parent: u32, code: i32) {
+    if std::process::id() != parent {
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(code) };
+    }
+}
+
+#[test]
+fn forks_in_the_middle_of_a_wait() {
+    if !role("forks_in_the_middle_of_a_wait") {
+        return;
+    }
+    let session = join_by_environment("midway");
+    let words = session.array::<u64>("w", 256).unwrap();
+    let gate = session.semaphore("gate", 0).unwrap();
+    let watch = Watch::at(&own_dir(), "midway");
+    // SAFETY: installs a handler.
+    unsafe { libc::signal(libc::SIGUSR1, make_a_child as *const () as usize) };
+    dsm::signals::adopt().unwrap();
+    // SAFETY: takes nothing.
+    let main = unsafe { libc::pthread_self() };
+    let (parent, arbiter) = (std::process::id(), std::env::var("ARBITER").unwrap().parse().unwrap());
+    let waits = || eventually("the main thread waits", || watch.waits().any(|process| process != 0));
+    let make = || {
+        CHILD.store(0, Relaxed);
+        // SAFETY: the main thread lives until the scope ends.
+        unsafe { libc::pthread_kill(main, libc::SIGUSR1) };
+        eventually("there is a child", || CHILD.load(Relaxed) != 0);
+        CHILD.load(Relaxed)
+    };
+    // A semaphore, whose unit the parent gets, whatever children there are.
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            waits();
+            for _ in 0..3 {
+                assert_eq!(wait(make()), 0, "the child did not get an error");
+            }
+            gate.post(1).unwrap();
+        });
+        let result = gate.wait();
+        end_if_child(parent, i32::from(!matches!(result, Err(dsm::Error::Unavailable(_)))));
+        thread.join().unwrap();
+        result.unwrap();
+    });
+    // An atomic, as if the signal had come before it: both carry it out.
+    std::thread::scope(|scope| {
+        // SAFETY: sends a signal to the arbiter, so that no answer comes meanwhile.
+        unsafe { libc::kill(arbiter, libc::SIGSTOP) };
+        let thread = scope.spawn(|| {
+            waits();
+            let child = make();
+            // SAFETY: as above.
+            unsafe { libc::kill(arbiter, libc::SIGCONT) };
+            wait(child) >> 8
+        });
+        let before = words.atomic(0).fetch_add(1, SeqCst);
+        end_if_child(parent, before as i32);
+        assert_eq!(before as i32 + thread.join().unwrap(), 1);
+    });
 }

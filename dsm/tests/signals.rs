@@ -6,7 +6,7 @@ mod common;
 #[path = "signals/faults.rs"]
 mod faults;
 
-use common::{Cluster, PATIENCE, eventually, join_by_environment, role};
+use common::{Cluster, PATIENCE, Watch, eventually, join_by_environment, own_dir, role};
 use dsm::prelude::*;
 use faults::{
     blocked, chains, overflow, own_handler, own_handler_after, own_handler_before, own_stack, passes_on, put_back,
@@ -112,9 +112,12 @@ fn child() {
         "counting" => hammered(counting as *const () as usize, libc::SA_SIGINFO, true),
         "counting-plain" => hammered(counting_plain as *const () as usize, 0, true),
         "counting-atomics" => hammered(counting_atomics as *const () as usize, libc::SA_NODEFER, true),
+        "crossing" => crossing(),
         "posting" => hammered(posting as *const () as usize, 0, true),
         "unadopted" => hammered(storing as *const () as usize, libc::SA_NODEFER, false),
         "jumping" => jumping(),
+        "jumping-out-of-wait" => jumping_out_of_wait(),
+        "all-stacks" => all_stacks(),
         "profile" => profile(),
         "dies-unadopted" => dies_unadopted(),
         "own-handler-before" => own_handler_before(),
@@ -312,6 +315,68 @@ fn a_handler_that_nobody_adopted_does_not_deadlock() {
     succeeds("unadopted", |bytes| assert!(bytes[100] > 0 && bytes[101..103] == [1, 1]));
 }
 
+/// Handlers of two signals that do not block each other, nor themselves for longer than they run: each may come when the
+/// other has just been held.
+fn crossing() {
+    static CAME: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+    extern "C" fn first(_: i32) {
+        CAME[0].fetch_add(1, Strict);
+        words().set(100, CAME[0].load(Strict));
+    }
+    extern "C" fn second(_: i32) {
+        CAME[1].fetch_add(1, Strict);
+        words().set(101, CAME[1].load(Strict));
+    }
+    handle(libc::SIGUSR1, first as *const () as usize, 0);
+    handle(libc::SIGUSR2, second as *const () as usize, 0);
+    dsm::signals::adopt().unwrap();
+    // SAFETY: takes nothing.
+    let main = unsafe { libc::pthread_self() };
+    let rounds = 40_000;
+    let (sent, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=rounds {
+                for signal in [libc::SIGUSR1, libc::SIGUSR2] {
+                    // SAFETY: the main thread lives until this scope ends.
+                    unsafe { libc::pthread_kill(main, signal) };
+                }
+                sent.store(round, Strict);
+                // Each must come before it is sent again, as two that wait are one.
+                while CAME.iter().any(|came| came.load(Strict) < round) && !stop.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        let _stop = Stop(&stop);
+        let (mut last, mut since, mut number) = (0, Instant::now(), 0u64);
+        while CAME.iter().any(|came| came.load(Strict) < rounds) {
+            number += 1;
+            (0..20).for_each(|at| words().set(at % 7, number));
+            let now = CAME[0].load(Strict) + CAME[1].load(Strict);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            let counts = (sent.load(Strict), CAME[0].load(Strict), CAME[1].load(Strict));
+            assert!(since.elapsed() < PATIENCE / 2, "a signal was lost, or is blocked for ever: {counts:?}");
+        }
+    });
+    let mut blocked = 0u64;
+    // SAFETY: asks for this thread's mask, of the kernel's size.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, 0usize, &raw mut blocked, size_of::<u64>()) };
+    assert_eq!(blocked, 0);
+    for signal in [libc::SIGUSR1, libc::SIGUSR2] {
+        handle(signal, libc::SIG_IGN, 0);
+    }
+    words().set(300, CAME[0].load(Strict));
+    words().set(301, CAME[1].load(Strict));
+}
+
+#[test]
+fn handlers_that_do_not_block_each_other_are_all_called() {
+    succeeds("crossing", |bytes| assert!(bytes[300..302] == [40_000; 2] && bytes[100..102] == [40_000; 2]));
+}
+
 // Leaving by a jump, timers.
 
 unsafe extern "C" {
@@ -384,6 +449,100 @@ fn jumping() {
 #[test]
 fn a_handler_may_leave_by_a_jump() {
     succeeds("jumping", |bytes| assert!(bytes[100] > 0 && bytes[6] == 7));
+}
+
+extern "C" fn jump_only(_: i32) {
+    let to = JUMP.swap(std::ptr::null_mut(), Strict);
+    if !to.is_null() {
+        // SAFETY: as in `jump`.
+        unsafe { siglongjmp(to, 1) };
+    }
+}
+
+/// As `until_jump`, in a store that waits for the lock.
+#[inline(never)]
+fn until_jump_out_of_wait() {
+    let mut buffer = [0u64; 64];
+    let buffer = buffer.as_mut_ptr();
+    // SAFETY: as in `until_jump`.
+    if unsafe { sigsetjmp(buffer, 1) } == 0 {
+        JUMP.store(buffer, Strict);
+        words().set(1, 1);
+        JUMP.store(std::ptr::null_mut(), Strict);
+    }
+}
+
+fn jumping_out_of_wait() {
+    handle(libc::SIGPROF, jump_only as *const () as usize, 0);
+    dsm::signals::adopt().unwrap();
+    let watch = Watch::at(&own_dir(), "signals");
+    watch.lock_as(watch.process);
+    // SAFETY: takes nothing.
+    let main = unsafe { libc::pthread_self() };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                // SAFETY: the main thread lives until this scope ends.
+                unsafe { libc::pthread_kill(main, libc::SIGPROF) };
+                std::thread::sleep(std::time::Duration::from_micros(500));
+            }
+        });
+        let _stop = Stop(&stop);
+        (0..20).for_each(|_| until_jump_out_of_wait());
+    });
+    handle(libc::SIGPROF, libc::SIG_IGN, 0);
+    let waiters = &watch.area().control.producer.lock_waiters;
+    assert_eq!(waiters.load(Relaxed), 0, "somebody who has gone is counted as waiting");
+    watch.unlock();
+    plain(6, 7);
+}
+
+#[test]
+fn a_handler_may_jump_out_of_a_store_that_waits() {
+    succeeds("jumping-out-of-wait", |bytes| assert_eq!(bytes[6], 7));
+}
+
+/// As many threads as there are stacks wait at the trap door for the lock. A handler of a thread that may hold it does
+/// not wait for one of theirs.
+fn all_stacks() {
+    static HANDLED: AtomicBool = AtomicBool::new(false);
+    extern "C" fn trapping(_: i32) {
+        plain(3, 33);
+        HANDLED.store(true, Strict);
+    }
+    // Nobody adopts handlers of this one.
+    handle(libc::SIGTRAP, trapping as *const () as usize, 0);
+    let watch = Watch::at(&own_dir(), "signals");
+    watch.lock_as(watch.process);
+    // SAFETY: takes nothing.
+    let main = unsafe { libc::pthread_self() };
+    let count = 300;
+    let begun = AtomicUsize::new(0);
+    let waiters = &watch.area().control.producer.lock_waiters;
+    std::thread::scope(|scope| {
+        for thread in 0..count {
+            let begun = &begun;
+            scope.spawn(move || {
+                begun.fetch_add(1, Strict);
+                plain(150 + thread % 100, thread as u64);
+            });
+        }
+        eventually("they wait", || begun.load(Strict) == count && waiters.load(Relaxed) >= 255);
+        scope.spawn(|| {
+            eventually("the main thread waits", || waiters.load(Relaxed) >= 256);
+            // SAFETY: the main thread lives until this scope ends.
+            unsafe { libc::pthread_kill(main, libc::SIGTRAP) };
+            eventually("the handler is done", || HANDLED.load(Strict));
+            watch.unlock();
+        });
+        words().set(2, 22);
+    });
+}
+
+#[test]
+fn a_handler_that_interrupts_a_store_finds_a_stack_of_its_own() {
+    succeeds("all-stacks", |bytes| assert_eq!(bytes[2..4], [22, 33]));
 }
 
 /// An interval timer, as profilers use it, in a program with several threads.

@@ -13,7 +13,7 @@ use crate::runtime;
 use crate::{Error, Result};
 use async_io::Async;
 use dsm_core::wire::control::{Ask, Found, Reason, Refusal, Status, Told};
-use process::Client;
+use process::{Client, Leaving};
 use session::{HostSession, Uplink};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -44,6 +44,8 @@ pub struct Arbiter {
     _alive: File,
     listener: Async<UnixListener>,
     clients: BTreeMap<u64, Client>,
+    /// Processes without a connection that may still store. Their numbers are theirs until they cannot.
+    leaving: Vec<Leaving>,
     next_client: u64,
     sessions: BTreeMap<String, HostSession>,
     /// Sessions that have ended, as long as processes still hold them.
@@ -79,6 +81,7 @@ impl Arbiter {
             _alive: alive,
             listener,
             clients: BTreeMap::new(),
+            leaving: Vec::new(),
             next_client: 0,
             sessions: BTreeMap::new(),
             ended: Vec::new(),
@@ -184,13 +187,39 @@ impl Arbiter {
             self.answer(id, ask, around);
         }
         let gone: Vec<u64> = self.clients.iter().filter(|(_, client)| client.gone()).map(|(id, _)| *id).collect();
+        let closely = !gone.is_empty();
         for id in gone {
             busy = true;
             let Some(client) = self.clients.remove(&id) else { continue };
-            for session in self.sessions.values_mut().chain(&mut self.ended) {
-                session.depart(id, client.process, !client.left);
+            if client.left {
+                self.sessions().for_each(|session| session.depart(id, client.process, false));
+            } else {
+                self.leaving.push(client.leaving(id));
             }
         }
+        self.bury(closely) || busy
+    }
+
+    fn sessions(&mut self) -> impl Iterator<Item = &mut HostSession> {
+        self.sessions.values_mut().chain(&mut self.ended)
+    }
+
+    /// Cleans up after processes whose connection is over and that can store no more. As long as one can, its locks are
+    /// its own, whatever it did to its connection. `closely`: also finds those that only have become another program.
+    fn bury(&mut self, closely: bool) -> bool {
+        let (mut still, mut busy) = (Vec::new(), false);
+        for leaving in std::mem::take(&mut self.leaving) {
+            let (client, process) = (leaving.client, leaving.process);
+            let session = self.sessions().find(|session| session.has_client(client));
+            if session.is_some_and(|session| !if closely { leaving.gone(session.log_file()) } else { leaving.ended() })
+            {
+                still.push(leaving);
+                continue;
+            }
+            busy = true;
+            self.sessions().for_each(|session| session.depart(client, process, true));
+        }
+        self.leaving = still;
         busy
     }
 
@@ -322,6 +351,7 @@ impl Arbiter {
     pub fn tick(&mut self, now: Instant, patience: Duration) {
         self.sessions.values_mut().for_each(|session| session.tick(now, patience));
         self.clients.values_mut().for_each(Client::check_alive);
+        self.bury(true);
     }
 
     /// Tells processes that it is over.
@@ -354,13 +384,16 @@ impl Arbiter {
     }
 
     /// Is there anything to do? Else asks to be woken.
-    pub fn poll(&self, cx: &mut Context<'_>) -> bool {
+    pub fn poll(&self, cx: &mut Context<'_>, servers: &Servers) -> bool {
         let mut ready = self.listener.poll_readable(cx).is_ready();
         for client in self.clients.values() {
             ready |= client.poll(cx);
         }
+        for leaving in &self.leaving {
+            ready |= leaving.poll(cx);
+        }
         for session in self.sessions.values() {
-            ready |= session.poll(cx);
+            ready |= session.poll(cx, servers);
         }
         ready
     }

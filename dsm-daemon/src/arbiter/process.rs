@@ -3,7 +3,7 @@
 use crate::arbiter::Descriptors;
 use crate::link::Seat;
 use async_io::Async;
-use dsm_core::sys::process::{ended, peer, peer_pidfd};
+use dsm_core::sys::process::{ended, maps, peer, peer_pidfd};
 use dsm_core::wire::control::{Ask, Reason, Refusal, Told, frame, parse};
 use dsm_core::wire::{FrameKind, Hello, Role};
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,6 +26,33 @@ pub(super) struct Client {
     open: std::collections::VecDeque<u64>,
 }
 
+/// A process whose connection is over, and which may still be storing: it has not said goodbye.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) client: u64,
+    /// Its number in the session.
+    pub(super) process: u16,
+    alive: Async<OwnedFd>,
+    pid: u32,
+}
+
+impl Leaving {
+    /// Has it ended?
+    pub(super) fn ended(&self) -> bool {
+        ended(self.alive.get_ref())
+    }
+
+    /// Is it out of reach of this log, for good?
+    pub(super) fn gone(&self, log: &OwnedFd) -> bool {
+        self.ended() || !maps(self.pid, log)
+    }
+
+    /// Has it ended? Else asks to be woken.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> bool {
+        self.alive.poll_readable(cx).is_ready()
+    }
+}
+
 impl Client {
     /// A new connection; `None` when it is not of our user, or already over.
     pub(super) fn new(seat: Seat) -> Option<Self> {
@@ -46,6 +73,11 @@ impl Client {
             left: false,
             open: std::collections::VecDeque::new(),
         })
+    }
+
+    /// Closes the connection, and keeps an eye on the process.
+    pub(super) fn leaving(self, client: u64) -> Leaving {
+        Leaving { client, process: self.process, alive: self.alive, pid: self.pid }
     }
 
     /// Number of the process, for people.

@@ -1,5 +1,7 @@
 //! One session on one host: the log, the replica, the way to the server.
 
+mod deaths;
+mod receiving;
 mod segments;
 mod waking;
 
@@ -10,17 +12,15 @@ use crate::{Error, Result};
 use async_io::Async;
 use dsm_core::control::{ASLEEP, Control, Ended, GONE};
 use dsm_core::limits::{PROCESSES, SPACE};
-use dsm_core::lock::ARBITER;
 use dsm_core::log::{SharedArea, SharedLog};
 use dsm_core::memory::Mapped;
-use dsm_core::record::{DIED, Kind, SyncBody};
-use dsm_core::replica::{Progress, Replica};
+use dsm_core::replica::Replica;
+use dsm_core::sync::Barrier;
 use dsm_core::sync::Ordering::{Relaxed, Release};
-use dsm_core::sync::{Barrier, spin};
 use dsm_core::sys::{event, futex, map, membarrier, robust};
 use dsm_core::watch::Lines;
-use dsm_core::wire::control::{Ask, Reason, Refusal, Request, Response, SessionStatus, Told, frame, parse};
-use dsm_core::wire::{Frame, FrameHeader, FrameKind};
+use dsm_core::wire::control::{Ask, Reason, Refusal, Request, SessionStatus, Told, frame};
+use dsm_core::wire::{FrameHeader, FrameKind};
 use segments::Held;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -177,19 +177,6 @@ impl HostSession {
         Ok((number, descriptors))
     }
 
-    /// A client is gone. Its locks, units and slots are given back at the next [`HostSession::pump`].
-    pub fn depart(&mut self, client: u64, process: u16, died: bool) {
-        self.waiting.retain(|waiting| waiting.client != client);
-        for held in self.segments.values_mut() {
-            held.users.remove(&client);
-        }
-        if self.processes.get(&process).is_some_and(|(owner, _)| *owner == client) {
-            self.processes.remove(&process);
-            self.bells.remove(&process);
-            self.departed.push((process, died));
-        }
-    }
-
     /// Has the session ended on this host?
     pub fn over(&self) -> bool {
         self.ended.is_some()
@@ -307,41 +294,20 @@ impl HostSession {
         busy |= self.ship(servers);
         busy |= self.take_in(now, servers);
         busy |= self.replica.settle(&self.area.log());
-        if let Uplink::Remote(link) = &mut self.uplink {
-            busy |= link.flush();
-            if link.broken() {
-                self.end(Ended::ServerGone, "the connection to its server broke");
+        match &mut self.uplink {
+            Uplink::Remote(link) => {
+                busy |= link.flush();
+                if link.broken() {
+                    self.end(Ended::ServerGone, "the connection to its server broke");
+                }
+            }
+            Uplink::Local => {
+                if !servers.get(&self.name).is_some_and(|server| server.has_local(self.host)) {
+                    self.end(Ended::ServerGone, "its server has cut it off");
+                }
             }
         }
         busy
-    }
-
-    /// Cleans up after processes that have gone.
-    fn clean_up(&mut self) -> bool {
-        let mut still = Vec::new();
-        for (process, died) in std::mem::take(&mut self.departed) {
-            let number = u32::from(process);
-            self.take_lock_of(number);
-            let log = self.area.log();
-            log.slots().iter().for_each(|slot| slot.reclaim(number));
-            let body = SyncBody { token: 0, amount: 0, process: number };
-            let flags = if died { DIED } else { 0 };
-            if !log.try_submit(Kind::Gone, flags, u64::from(process), bytemuck::bytes_of(&body)) {
-                still.push((process, died));
-            }
-        }
-        self.departed = still;
-        false
-    }
-
-    /// Completes what `dead` had begun under the replica lock, and frees it.
-    fn take_lock_of(&self, dead: u32) {
-        let log = self.area.log();
-        if log.lock().seize(dead) {
-            log.recover(&self.memory(), |offset, len| self.replica.contains(offset, len));
-            log.lock().release_to_all();
-        }
-        log.forget_room_waiters();
     }
 
     fn memory(&self) -> Mapped {
@@ -393,139 +359,6 @@ impl HostSession {
         busy
     }
 
-    /// Applies what the server has sent.
-    fn take_in(&mut self, now: Instant, servers: &mut Servers) -> bool {
-        let mut busy = false;
-        if let Some((header, payload)) = self.stash.take() {
-            if !self.frame(header, &payload, servers) {
-                return false;
-            }
-            busy = true;
-        }
-        if matches!(self.uplink, Uplink::Local) {
-            for _ in 0..FRAMES {
-                let frame = servers.get_mut(&self.name).and_then(|server| server.local_frame(self.host));
-                let Some((header, payload)) = frame else { break };
-                busy = true;
-                self.count_in(size_of::<FrameHeader>() + payload.len());
-                if !self.frame(header, &payload, servers) {
-                    break;
-                }
-            }
-            return busy;
-        }
-        let Uplink::Remote(link) = &mut self.uplink else { return busy };
-        let count = link.receive();
-        if count > 0 {
-            link.heard(now);
-            busy = true;
-        }
-        self.count_in(count);
-        let Uplink::Remote(link) = &mut self.uplink else { return busy };
-        let mut reader = std::mem::take(&mut link.reader);
-        loop {
-            match reader.next() {
-                Ok(None) => break,
-                Ok(Some(frame)) => {
-                    let header = frame.header;
-                    busy = true;
-                    if !self.frame(header, frame.payload, servers) {
-                        break;
-                    }
-                }
-                Err(bad) => {
-                    self.end(Ended::Refused, &format!("its server sent {bad}"));
-                    break;
-                }
-            }
-        }
-        if let Uplink::Remote(link) = &mut self.uplink {
-            link.reader = reader;
-        }
-        busy
-    }
-
-    fn count_in(&self, count: usize) {
-        let bytes = &self.area.control().arbiter.bytes_in;
-        bytes.store(bytes.load(Relaxed).wrapping_add(count as u64), Relaxed);
-    }
-
-    /// Handles one frame. False when it could not be done now; it is kept then.
-    fn frame(&mut self, header: FrameHeader, payload: &[u8], servers: &mut Servers) -> bool {
-        let kind = match header.kind {
-            kind if kind == FrameKind::Control as u8 => {
-                self.control(header.from, payload, servers);
-                return self.ended.is_none();
-            }
-            kind if kind == FrameKind::Records as u8 => FrameKind::Records,
-            kind if kind == FrameKind::Ack as u8 => FrameKind::Ack,
-            kind if kind == FrameKind::Reply as u8 => FrameKind::Reply,
-            kind if kind == FrameKind::Snapshot as u8 => FrameKind::Snapshot,
-            kind if kind == FrameKind::Lease as u8 => FrameKind::Lease,
-            _ => FrameKind::Ping,
-        };
-        let (log, memory) = (self.area.log(), self.memory());
-        let frames = &log.control().arbiter.frames;
-        frames.store(frames.load(Relaxed).wrapping_add(1), Relaxed);
-        let lock = log.lock();
-        let patient = || {
-            for round in 0..64 {
-                if lock.try_acquire(ARBITER) {
-                    return true;
-                }
-                if round < 16 { spin() } else { futex::give_way() }
-            }
-            false
-        };
-        match self.replica.apply(&log, &memory, &Frame { kind, header, payload }, patient) {
-            Ok(Progress::Done) => {
-                self.done(kind, payload);
-                true
-            }
-            Ok(Progress::Busy) => {
-                let holder = lock.holder();
-                // Nobody of ours has this number: whoever wrote it there is gone, or never was.
-                let known = u16::try_from(holder).is_ok_and(|number| self.processes.contains_key(&number));
-                if holder != 0 && !known {
-                    self.take_lock_of(holder);
-                }
-                self.stash = Some((header, payload.to_vec()));
-                false
-            }
-            Err(bad) => {
-                self.end(Ended::Refused, &format!("its server sent {bad}"));
-                false
-            }
-        }
-    }
-
-    fn control(&mut self, id: u64, payload: &[u8], servers: &mut Servers) {
-        let response = match parse::<Response>(payload) {
-            Ok(response) => response,
-            Err(bad) => return self.end(Ended::Refused, &format!("its server sent {bad}")),
-        };
-        match response {
-            Response::Opened { info, snapshot } => self.opened(id, info, snapshot, servers),
-            Response::SnapshotDone(segment) => {
-                if let Some(held) = self.segments.get_mut(&segment) {
-                    held.ready = true;
-                }
-                self.serve_ready();
-            }
-            Response::Sync(object) => self.respond(id, |_| (Told::Sync(object), Vec::new())),
-            Response::Listing(mut listing) => {
-                for segment in &mut listing.segments {
-                    segment.processes = self.segments.get(&segment.id).map_or(0, |held| held.users.len() as u32);
-                }
-                self.respond(id, |_| (Told::Listing(listing), Vec::new()));
-            }
-            Response::Removed => self.respond(id, |_| (Told::Done, Vec::new())),
-            Response::Refused(refusal) => self.respond(id, |_| (Told::Refused(refusal), Vec::new())),
-            Response::Ending => self.end(Ended::ShutDown, "somebody ended it"),
-            Response::Joined(_) => self.end(Ended::Refused, "its server sent a welcome twice"),
-        }
-    }
-
     /// For those who watch.
     pub fn status(&self) -> SessionStatus {
         let control = self.area.control();
@@ -544,8 +377,9 @@ impl HostSession {
         }
     }
 
-    /// Signs of life.
+    /// Signs of life, and a look at the lock.
     pub fn tick(&mut self, now: Instant, patience: Duration) {
+        self.free_from_strangers();
         if let Uplink::Remote(link) = &mut self.uplink {
             link.tick(now, patience);
         }
@@ -580,11 +414,16 @@ impl HostSession {
     }
 
     /// Is there anything to do? Else asks to be woken.
-    pub fn poll(&self, cx: &mut Context<'_>) -> bool {
+    pub fn poll(&self, cx: &mut Context<'_>, servers: &Servers) -> bool {
         let ready = self.bell.poll_readable(cx).is_ready();
+        // While a frame waits for the replica lock, more of them are no news.
+        let intake = self.stash.is_none();
         match &self.uplink {
-            Uplink::Local => ready,
-            Uplink::Remote(link) => link.poll(cx, true) || ready,
+            Uplink::Local => {
+                let server = servers.get(&self.name);
+                intake && server.is_some_and(|server| server.has_local_frame(self.host)) || ready
+            }
+            Uplink::Remote(link) => link.poll(cx, intake) || ready,
         }
     }
 }

@@ -1,14 +1,18 @@
-//! What a thread does with the stores of a signal handler that interrupted one of its own captures.
+//! What a thread does with a signal handler that interrupted one of its own captures.
 //!
-//! The interrupted capture may hold the replica lock, so the handler can neither wait for it nor go ahead: its store is
-//! queued here, and carried out by the thread when the interrupted capture is done. Everything belongs to one thread;
-//! "concurrent" are only its own signal handlers, each of which runs to its end before what it interrupted goes on.
+//! The interrupted capture may hold the replica lock, so the handler can neither wait for it nor go ahead. Where we can
+//! keep the handler away, its signal is sent again, and waits in the kernel until the capture is done
+//! ([`Deferral::hold`]). Of other handlers, the stores are queued here, and carried out by the thread when the
+//! interrupted capture is done. Everything belongs to one thread; "concurrent" are only its own signal handlers, each
+//! of which runs to its end before what it interrupted goes on.
 //!
 //! Invariants (checked by `tests/deferral.rs`, with handlers nested at every step of each other):
 //! - no capture begins inside of another one of the same thread;
 //! - everything queued is carried out once, in the order in which it was queued, and before anything that a handler
 //!   which came later does itself;
-//! - when the outermost capture returns, nothing is queued.
+//! - when the outermost capture returns, nothing is queued;
+//! - every signal that was held reaches its handler once, and when the capture that it interrupted is done (or
+//!   unwinds), what is blocked is what was blocked before.
 
 use crate::sync::compiler_fence;
 use std::cell::Cell;
@@ -21,6 +25,14 @@ pub trait Steps {
     /// Between two steps.
     #[inline(always)]
     fn step() {}
+}
+
+/// What the kernel does for the signals of the calling thread.
+pub trait Signals {
+    /// Those that can be held, as a set: signal `n` is bit `n - 1`.
+    const HELD: u64;
+    /// Blocks these and no others; returns what was blocked.
+    fn block(&self, blocked: u64) -> u64;
 }
 
 /// Real threads.
@@ -36,8 +48,14 @@ pub struct Deferral<T: Copy, const N: usize, S: Steps = Real> {
     busy: Cell<bool>,
     /// Carrying out what was queued.
     draining: Cell<bool>,
-    /// Something was queued, or has to be done afterwards, since this was last cleared.
+    /// Something was queued, or a signal held, since this was last cleared. Not cleared while `held` is set.
     pending: Cell<bool>,
+    /// Signals were held. Cleared by the capture that they interrupted.
+    held: Cell<bool>,
+    /// What was blocked when that capture was interrupted.
+    blocked: Cell<u64>,
+    /// The present capture is not that one.
+    outer: Cell<bool>,
     /// How many were taken from the queue, and put there, since the thread began.
     taken: Cell<u32>,
     put: AtomicU32,
@@ -52,6 +70,9 @@ impl<T: Copy, const N: usize, S: Steps> Deferral<T, N, S> {
             busy: Cell::new(false),
             draining: Cell::new(false),
             pending: Cell::new(false),
+            held: Cell::new(false),
+            blocked: Cell::new(0),
+            outer: Cell::new(false),
             taken: Cell::new(0),
             put: AtomicU32::new(0),
             queue,
@@ -66,24 +87,30 @@ impl<T: Copy, const N: usize, S: Steps> Deferral<T, N, S> {
     }
 
     /// Carries out `act`, a capture of this thread; before it what handlers have left over, and behind it what they
-    /// left meanwhile (each by `perform`), and then `settled`. `None`, and nothing done, inside another capture.
+    /// left meanwhile (each by `perform`); then lets in the signals that were held. `None`, and nothing done, inside
+    /// another capture.
     #[inline(always)]
-    pub fn run<R>(&self, act: impl FnOnce() -> R, perform: impl Fn(T), settled: impl Fn()) -> Option<R> {
+    pub fn run<R>(&self, act: impl FnOnce() -> R, perform: impl Fn(T), signals: &impl Signals) -> Option<R> {
         S::step();
         if self.busy.get() {
             return None;
         }
         S::step();
-        let inside = Inside::new(self);
+        // Held already: for a capture that this handler has interrupted at its very end, and which lets them in itself,
+        // since only with it what was blocked there comes back.
+        let outer = self.pending.get() && self.held.get();
+        S::step();
+        let inside = Inside::new(self, signals, outer);
         if self.pending.get() {
+            self.outer.set(outer);
             self.drain(&perform);
         }
         S::step();
         let result = act();
-        drop(inside);
+        inside.leave();
         S::step();
         if self.pending.get() {
-            self.settle(&perform, &settled);
+            self.settle(&perform, signals, outer);
         }
         Some(result)
     }
@@ -92,19 +119,20 @@ impl<T: Copy, const N: usize, S: Steps> Deferral<T, N, S> {
     /// nearly every one is. False, and nothing done, where something has, inside another capture, or when `act` itself
     /// says that it has done nothing; what handlers leave meanwhile is carried out before it returns all the same.
     #[inline(always)]
-    pub fn run_quick(&self, act: impl FnOnce() -> bool, perform: impl Fn(T), settled: impl Fn()) -> bool {
+    pub fn run_quick(&self, act: impl FnOnce() -> bool, perform: impl Fn(T), signals: &impl Signals) -> bool {
         S::step();
+        // Nothing pending: so nothing held for a capture further out, either.
         if self.busy.get() | self.pending.get() {
             return false;
         }
         S::step();
-        let inside = Inside::new(self);
+        let inside = Inside::new(self, signals, false);
         S::step();
         let done = act();
-        drop(inside);
+        inside.leave();
         S::step();
         if self.pending.get() {
-            self.settle(&perform, &settled);
+            self.settle(&perform, signals, false);
         }
         done
     }
@@ -123,22 +151,59 @@ impl<T: Copy, const N: usize, S: Steps> Deferral<T, N, S> {
         true
     }
 
-    /// Has the end of the interrupted capture call `settled`. Meaningful inside a capture.
-    pub fn call_settled(&self) {
+    /// In the handler of a signal that interrupted a capture: has it wait, with all others, until that is done. `resend`
+    /// sends the signal to this thread once more, which is to find it blocked; it says whether that could be done.
+    /// `blocked` is what was blocked when the signal came. Returns what is to be blocked when the handler returns, or
+    /// `None` when the signal must be handled now.
+    pub fn hold<K: Signals>(&self, blocked: u64, signals: &K, resend: impl FnOnce() -> bool) -> Option<u64> {
+        S::step();
+        // Nobody comes from here on until the handler has returned. Of several that came at once, each of which has
+        // interrupted the one before, the last to come here has interrupted the capture itself.
+        let before = signals.block(u64::MAX);
+        if !resend() {
+            signals.block(before);
+            return None;
+        }
+        S::step();
+        self.blocked.set(blocked);
+        S::step();
+        self.held.set(true);
         self.pending.set(true);
+        S::step();
+        Some(blocked | K::HELD)
     }
 
-    /// Lets handlers in for a moment: `wait` runs as outside of the capture, which holds no lock just now. Not while
+    /// Are signals held?
+    #[inline(always)]
+    pub fn holds(&self) -> bool {
+        self.held.get()
+    }
+
+    /// Lets handlers in for a moment that were held, as outside of the capture, which holds no lock just now. Not while
     /// something queued has its turn, or waits for it: what handlers do now would overtake it.
-    pub fn pause(&self, wait: impl FnOnce()) {
-        if self.draining.get() || self.taken.get() != self.put.load(Relaxed) {
+    pub fn pause<K: Signals>(&self, signals: &K) {
+        if self.draining.get() || self.queued() || self.outer.get() {
             return;
         }
+        self.held.set(false);
         self.busy.set(false);
         compiler_fence();
-        wait();
+        self.let_in(signals);
         compiler_fence();
         self.busy.set(true);
+    }
+
+    /// Has what was held be delivered: outside of any capture.
+    #[cold]
+    fn let_in<K: Signals>(&self, signals: &K) {
+        let now = signals.block(u64::MAX);
+        // Unless the last of them had interrupted a handler (one that is never held): with its end the mask is what it
+        // was.
+        signals.block(if now & K::HELD == K::HELD { self.blocked.get() } else { now });
+    }
+
+    fn queued(&self) -> bool {
+        self.taken.get() != self.put.load(Relaxed)
     }
 
     fn drain(&self, perform: &impl Fn(T)) {
@@ -146,7 +211,7 @@ impl<T: Copy, const N: usize, S: Steps> Deferral<T, N, S> {
             // Cleared first: whoever queues from here on sets it again.
             self.pending.set(false);
             S::step();
-            while self.taken.get() != self.put.load(Relaxed) {
+            while self.queued() {
                 S::step();
                 let at = self.taken.get();
                 let item = self.queue[at as usize % N].get();
@@ -158,7 +223,15 @@ impl<T: Copy, const N: usize, S: Steps> Deferral<T, N, S> {
                 self.draining.set(false);
             }
             S::step();
-            if !self.pending.get() {
+            if self.held.get() {
+                // That is for the end of whatever was interrupted.
+                self.pending.set(true);
+            } else if self.pending.get() {
+                continue;
+            }
+            S::step();
+            // Queued since: the end of the capture would find it, but what its caller does comes before that.
+            if !self.queued() {
                 return;
             }
         }
@@ -166,36 +239,62 @@ impl<T: Copy, const N: usize, S: Steps> Deferral<T, N, S> {
 
     #[cold]
     #[inline(never)]
-    fn settle(&self, perform: &impl Fn(T), settled: &impl Fn()) {
-        while self.pending.get() {
-            S::step();
-            let inside = Inside::new(self);
+    fn settle(&self, perform: &impl Fn(T), signals: &impl Signals, outer: bool) {
+        loop {
+            let inside = Inside::new(self, signals, outer);
+            self.outer.set(false);
             self.drain(perform);
-            drop(inside);
-            settled();
+            inside.leave();
             S::step();
+            if !outer && self.held.get() {
+                self.held.set(false);
+                S::step();
+                self.let_in(signals);
+                S::step();
+            }
+            if !self.queued() {
+                return;
+            }
         }
     }
 }
 
-/// Marks the thread as inside a capture, also while unwinding.
-struct Inside<'a, T: Copy, const N: usize, S: Steps>(&'a Deferral<T, N, S>);
+/// Marks the thread as inside a capture. When it is dropped, instead of left, the capture unwinds: what is queued waits
+/// for the next one, as it might unwind in its turn; signals do not wait.
+struct Inside<'a, T: Copy, const N: usize, S: Steps, K: Signals> {
+    of: &'a Deferral<T, N, S>,
+    signals: &'a K,
+    outer: bool,
+}
 
-impl<'a, T: Copy, const N: usize, S: Steps> Inside<'a, T, N, S> {
+impl<'a, T: Copy, const N: usize, S: Steps, K: Signals> Inside<'a, T, N, S, K> {
     #[inline(always)]
-    fn new(of: &'a Deferral<T, N, S>) -> Self {
+    fn new(of: &'a Deferral<T, N, S>, signals: &'a K, outer: bool) -> Self {
         of.busy.set(true);
         compiler_fence();
         S::step();
-        Self(of)
+        Self { of, signals, outer }
+    }
+
+    #[inline(always)]
+    fn leave(self) {
+        S::step();
+        compiler_fence();
+        self.of.busy.set(false);
+        std::mem::forget(self);
     }
 }
 
-impl<T: Copy, const N: usize, S: Steps> Drop for Inside<'_, T, N, S> {
-    #[inline(always)]
+impl<T: Copy, const N: usize, S: Steps, K: Signals> Drop for Inside<'_, T, N, S, K> {
+    #[cold]
     fn drop(&mut self) {
-        S::step();
         compiler_fence();
-        self.0.busy.set(false);
+        self.of.busy.set(false);
+        self.of.draining.set(false);
+        self.of.outer.set(false);
+        if !self.outer && self.of.held.get() {
+            self.of.held.set(false);
+            self.of.let_in(self.signals);
+        }
     }
 }

@@ -51,12 +51,31 @@ impl<'a> Lock<'a> {
     /// Returns whether the lock is held.
     #[inline(always)]
     pub fn acquire(&self, me: u32, mut stalled: impl FnMut() -> bool) -> bool {
-        self.try_acquire(me) || self.acquire_contended(me, &mut stalled)
+        self.try_acquire(me) || self.acquire_contended(me, &|| false, &|| (), &mut stalled)
+    }
+
+    /// As [`Lock::acquire`]. After a sleep, when `holds` says that there is something to let in, calls `let_in`: it may
+    /// run what does not come back (a signal handler that jumps), so this thread is not counted as waiting then.
+    #[inline(always)]
+    pub fn acquire_letting(
+        &self,
+        me: u32,
+        holds: impl Fn() -> bool,
+        let_in: impl Fn(),
+        mut stalled: impl FnMut() -> bool,
+    ) -> bool {
+        self.try_acquire(me) || self.acquire_contended(me, &holds, &let_in, &mut stalled)
     }
 
     #[cold]
     #[inline(never)]
-    fn acquire_contended(&self, me: u32, stalled: &mut dyn FnMut() -> bool) -> bool {
+    fn acquire_contended(
+        &self,
+        me: u32,
+        holds: &dyn Fn() -> bool,
+        let_in: &dyn Fn(),
+        stalled: &mut dyn FnMut() -> bool,
+    ) -> bool {
         for round in 0..SPINS + YIELDS {
             if round < SPINS {
                 spin();
@@ -67,9 +86,7 @@ impl<'a> Lock<'a> {
                 return true;
             }
         }
-        self.state.lock_waiters.fetch_add(1, Relaxed);
-        // Heavy: pairs with the light barrier in `release`. Either we see the word free, or the holder sees us.
-        self.barrier.heavy();
+        self.count();
         let held = loop {
             if self.try_acquire(me) {
                 break true;
@@ -77,10 +94,14 @@ impl<'a> Lock<'a> {
             let holder = self.state.lock.load(Relaxed);
             if self.state.lock_waiters.load(Relaxed) == 0 {
                 // Somebody has ended and all waiters were forgotten: say again that we are here.
-                self.state.lock_waiters.fetch_add(1, Relaxed);
-                self.barrier.heavy();
+                self.count();
             } else if holder != 0 {
                 futex::wait(&self.state.lock, holder, NAP);
+                if holds() {
+                    self.uncount();
+                    let_in();
+                    self.count();
+                }
                 if !stalled() {
                     break self.try_acquire(me);
                 }
@@ -88,8 +109,20 @@ impl<'a> Lock<'a> {
                 spin();
             }
         };
-        let _ = self.state.lock_waiters.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
+        self.uncount();
         held
+    }
+
+    /// Says that one more waits.
+    fn count(&self) {
+        self.state.lock_waiters.fetch_add(1, Relaxed);
+        // Heavy: pairs with the light barrier in `release`. Either we see the word free, or the holder sees us.
+        self.barrier.heavy();
+    }
+
+    fn uncount(&self) {
+        // They may have been forgotten meanwhile.
+        let _ = self.state.lock_waiters.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
     }
 
     /// Frees the lock, which the caller holds.

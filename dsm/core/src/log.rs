@@ -85,6 +85,12 @@ pub trait Writer {
     /// Called every few milliseconds of waiting for the lock or for room. Ends the process (or panics) when what it
     /// waits for can no longer come.
     fn stalled(&self);
+    /// Is there something that waits until this thread does not hold the lock?
+    fn holds(&self) -> bool {
+        false
+    }
+    /// Lets it in. It may not come back.
+    fn let_in(&self) {}
 }
 
 /// The host log in an [`Area`].
@@ -292,10 +298,11 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
 
     #[inline(always)]
     fn acquire(&self, lock: &Lock<'_>, writer: &impl Writer) {
-        lock.acquire(writer.number(), || {
+        let stalled = || {
             writer.stalled();
             true
-        });
+        };
+        lock.acquire_letting(writer.number(), || writer.holds(), || writer.let_in(), stalled);
     }
 
     #[inline(always)]
@@ -423,12 +430,16 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
             let seen = control.rare.room.load(Relaxed);
             // Heavy: pairs with the light barrier in `acknowledge`.
             self.barrier.heavy();
-            if control.arbiter.acked.load(Acquire) == acked {
+            let sleeps = control.arbiter.acked.load(Acquire) == acked;
+            if sleeps {
                 futex::wait(&control.rare.room, seen, NAP);
-                writer.stalled();
             }
             // The arbiter may have forgotten us meanwhile.
             let _ = control.rare.room_waiters.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
+            if sleeps {
+                writer.let_in();
+                writer.stalled();
+            }
             self.acquire(lock, writer);
         }
     }

@@ -79,10 +79,12 @@ impl Slot {
         Some(generation << 16 | u64::from(number))
     }
 
-    /// Gives the slot back.
-    pub fn free(&self) {
-        let claimed = self.claim.load(Relaxed);
-        self.claim.store(claimed & !0xffff, Release);
+    /// Gives the slot back, if it is still the one that `process` has claimed under this token. (A child of `fork` that
+    /// was made in the middle of a wait is another process: the slot is its parent's.)
+    pub fn free(&self, token: u64, process: u32) {
+        let claimed = token & !0xffff | u64::from(process & 0xffff);
+        // Release: pairs with the Acquire in `claim`.
+        let _ = self.claim.compare_exchange(claimed, claimed & !0xffff, Release, Relaxed);
     }
 
     /// Stops waiting without an answer: the slot is freed when that comes. False when it has come already. Only for
@@ -133,7 +135,7 @@ impl Slot {
         self.fence.store(reply.fence, Relaxed);
         // Release: pairs with the Acquire in `answer`.
         if self.state.compare_exchange(WAITING, ANSWERED, Release, Relaxed).is_err() {
-            self.free();
+            self.free(token, claimed as u32);
             return false;
         }
         barrier.light();

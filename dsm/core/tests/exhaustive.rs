@@ -220,7 +220,7 @@ impl World {
         if let Some((token, which)) = waits.take() {
             let slot = &log.slots()[token as usize & 0xffff];
             let answer = slot.answer().expect("it was there");
-            slot.free();
+            slot.free(token, 1);
             let place = issued[which].place.expect("answered, so ordered");
             assert_eq!(answer.value, u128::from(self.order[place - 1].1), "the old value");
             return;

@@ -417,7 +417,7 @@ fn a_late_answer_finds_no_taker() {
             assert_eq!(slot.claim(0, 6), None);
             published.store(token, Release);
             assert_eq!(awaited(slot), expected);
-            slot.free();
+            slot.free(token, 5);
         }
         answering.join().expect("it ended");
     });
@@ -436,7 +436,7 @@ fn an_abandoned_slot_is_freed_by_its_answer() {
         let abandoned = shared.abandon();
         if !abandoned {
             assert_eq!(awaited(&shared), 1);
-            shared.free();
+            shared.free(token, 5);
         }
         let delivered = answering.join().expect("it ended");
         assert_ne!(abandoned, delivered);
@@ -477,7 +477,7 @@ fn nobody_listens_for_an_answer_that_has_come() {
         let listens = shared.answer().is_none();
         let rung = answering.join().expect("it ended");
         assert!(!listens || rung == Some(5), "listens, and nobody rang");
-        shared.free();
+        shared.free(token, 5);
         assert_eq!(shared.listener(token), None);
     });
 }

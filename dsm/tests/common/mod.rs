@@ -2,6 +2,15 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use dsm::{Builder, Session};
+use dsm_core::lock::ARBITER;
+use dsm_core::log::SharedArea;
+use dsm_core::sync::Ordering::{Acquire, Relaxed, Release};
+use dsm_core::sys::{map, passing};
+use dsm_core::wire::control::{Ask, Told, frame, parse};
+use dsm_core::wire::{FrameKind, Hello, Reader, Role};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Once;
@@ -61,8 +70,7 @@ impl Cluster {
 
     /// Process number of the arbiter of `host`.
     pub fn arbiter_pid(&self, host: usize) -> i32 {
-        let socket = std::os::unix::net::UnixStream::connect(self.dir(host).join("arbiter.sock")).unwrap();
-        use std::os::fd::AsFd;
+        let socket = UnixStream::connect(self.dir(host).join("arbiter.sock")).unwrap();
         dsm_core::sys::process::peer(socket.as_fd()).unwrap().pid
     }
 }
@@ -77,6 +85,98 @@ impl Drop for Cluster {
             left.is_ok_and(|left| left == 0)
         });
     }
+}
+
+/// The log of a host, looked at from outside, by a process that speaks to the arbiter as any may.
+pub struct Watch {
+    area: map::Range,
+    pub socket: UnixStream,
+    /// Its number on the host.
+    pub process: u32,
+}
+
+impl Watch {
+    pub fn new(cluster: &Cluster, host: usize, session: &str) -> Self {
+        Self::at(&cluster.dir(host), session)
+    }
+
+    /// The host whose runtime directory this is.
+    pub fn at(dir: &Path, session: &str) -> Self {
+        let mut socket = UnixStream::connect(dir.join("arbiter.sock")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(bytemuck::bytes_of(&Hello::new(Role::Process, [0; 32], false))).unwrap();
+        let ask = Ask::Join { session: session.into(), daemon: None, existing: true };
+        socket.write_all(&frame(&ask, 1, 0, 0).unwrap()).unwrap();
+        let (mut reader, mut files, mut greeted) = (Reader::new(), Vec::new(), false);
+        let process = loop {
+            greeted = greeted || reader.take(size_of::<Hello>()).is_some();
+            if greeted && let Some(frame) = reader.next().unwrap() {
+                assert_eq!(frame.kind, FrameKind::Control);
+                match parse(frame.payload).unwrap() {
+                    Told::Joined { process, .. } => break u32::from(process),
+                    told => panic!("{told:?}"),
+                }
+            }
+            let count = passing::receive(socket.as_fd(), reader.space(), &mut files).unwrap();
+            assert!(count > 0, "the arbiter has hung up");
+            reader.received(count);
+        };
+        Self { area: map::Range::of_file(&files[0], size_of::<SharedArea>()).unwrap(), socket, process }
+    }
+
+    pub fn area(&self) -> &SharedArea {
+        // SAFETY: a mapping of that size that lives as long as `self`; all fields are atomics.
+        unsafe { &*self.area.base().cast() }
+    }
+
+    /// Does a process (not the arbiter) hold the replica lock?
+    pub fn held(&self) -> bool {
+        let holder = self.area().control.producer.lock.load(Relaxed);
+        holder != 0 && holder & 0xffff != ARBITER
+    }
+
+    /// Takes the replica lock, as this process or under any other number.
+    pub fn lock_as(&self, number: u32) {
+        let lock = &self.area().control.producer.lock;
+        eventually("the lock is free", || lock.compare_exchange(0, number, Acquire, Relaxed).is_ok());
+    }
+
+    /// Gives it back.
+    pub fn unlock(&self) {
+        self.area().control.producer.lock.store(0, Release);
+    }
+
+    /// Number of the process that has claimed a slot to wait in, for each slot; 0 for none.
+    pub fn waits(&self) -> impl Iterator<Item = u32> {
+        self.area().log().slots().iter().map(|slot| {
+            // SAFETY: the first word of a slot is the one that says who has claimed it, and an atomic.
+            let claim = unsafe { &*std::ptr::from_ref(slot).cast::<std::sync::atomic::AtomicU64>() };
+            claim.load(Relaxed) as u32 & 0xffff
+        })
+    }
+
+    /// Sends nonsense; returns when the arbiter has hung up.
+    pub fn fall_out(&self) {
+        let _ = (&self.socket).write_all(&[0xff; 64]);
+        let mut rest = Vec::new();
+        match (&self.socket).read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        }
+    }
+}
+
+/// The runtime directory of a process made by [`Cluster::spawn`].
+pub fn own_dir() -> PathBuf {
+    std::env::var_os("DSM_RUNTIME_DIR").unwrap().into()
+}
+
+/// Milliseconds of processor time that a process has used.
+pub fn processor_time(pid: i32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
+    // The kernel's unit is a hundredth of a second.
+    fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
 }
 
 const ROLE: &str = "DSM_TEST_ROLE";

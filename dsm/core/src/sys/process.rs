@@ -51,6 +51,32 @@ pub fn ended(pidfd: &impl AsFd) -> bool {
     readable(pidfd.as_fd())
 }
 
+/// Does the process with this number have this file mapped? Yes, if that cannot be said. No, if there is no such
+/// process, or it is ending, or has become another program (`exec`).
+///
+/// The caller has a descriptor of the process: as long as it has not [`ended`], the number is not another's.
+pub fn maps(pid: u32, file: &impl AsFd) -> bool {
+    let Ok(stat) = rustix::fs::fstat(file) else { return true };
+    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    let wanted = format!(" {major:02x}:{minor:02x} {} ", stat.st_ino);
+    let over = |error: &io::Error| error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH);
+    let threads = match std::fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(threads) => threads,
+        // Of another namespace, it has no number here.
+        Err(error) => return pid == 0 || !over(&error),
+    };
+    for thread in threads.flatten() {
+        match std::fs::read(thread.path().join("maps")) {
+            // The thread has ended; others may go on.
+            Ok(text) if text.is_empty() => {}
+            Ok(text) => return String::from_utf8_lossy(&text).lines().any(|line| line.contains(&wanted)),
+            Err(error) if over(&error) => {}
+            Err(_) => return true,
+        }
+    }
+    false
+}
+
 /// Has the other end of this socket closed? Looks without reading.
 pub fn hung_up(socket: BorrowedFd<'_>) -> bool {
     let mut entry = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };

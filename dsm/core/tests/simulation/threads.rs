@@ -491,7 +491,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
             self.processes[p].threads[t].state = State::Waiting(wait);
             return;
         };
-        slot.free();
+        slot.free(wait.token, self.processes[p].number);
         let expected = oracle.answers.remove(&(self.uid, wait.token)).expect("an answer that nobody decided");
         assert!(expected.arrived);
         assert_eq!((answer.status, answer.value, answer.fence), (expected.status, expected.value, expected.fence));
