@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 /// How many structs are made, and how many enums for their fields.
-const STRUCTS: usize = 20;
+const STRUCTS: usize = 24;
 const ENUMS: usize = 4;
 /// Fields of a struct at most, and its size in bytes: every operation is followed by a look at all of it.
 const FIELDS: usize = 9;
@@ -91,9 +91,12 @@ fn atomic(random: &mut Random) -> Type {
     Type::new(format!("std::sync::atomic::Atomic{name}"), size, Kind::Atomic)
 }
 
+/// How many ways there are to choose a field's type.
+const CHOICES: usize = 16;
+
 /// A type for a field, of at most `room` bytes if that can be.
-fn ty(random: &mut Random, enums: &[Type], made: &[Made], room: usize) -> Type {
-    let found = match random.below(16) {
+fn ty(random: &mut Random, choice: usize, enums: &[Type], made: &[Made], room: usize) -> Type {
+    let found = match choice {
         0..=2 => number(random),
         3 => random.pick(&[("f32", 4), ("f64", 8)]).into_type(Kind::Word),
         4 => Type::new("bool", 1, Kind::Word),
@@ -113,7 +116,8 @@ fn ty(random: &mut Random, enums: &[Type], made: &[Made], room: usize) -> Type {
         12 | 13 if !made.is_empty() => made[random.below(made.len())].ty.clone(),
         _ => {
             let len = 1 + random.below(5);
-            ty(random, enums, made, room / len).array(len)
+            let choice = random.below(CHOICES);
+            ty(random, choice, enums, made, room / len).array(len)
         }
     };
     if found.size <= room { found } else { number(random) }
@@ -223,7 +227,9 @@ fn structure(random: &mut Random, number: usize, enums: &[Type], made: &[Made], 
         }
     };
     for at in 0..1 + random.below(FIELDS) {
-        let mut ty = ty(random, enums, made, SIZE.saturating_sub(end) / 2);
+        // The first structs have a field of every kind, whatever the seed.
+        let choice = if number < CHOICES { (number + at) % CHOICES } else { random.below(CHOICES) };
+        let mut ty = ty(random, choice, enums, made, SIZE.saturating_sub(end) / 2);
         let mut written = ty.name.clone();
         if is_generic && at == 0 {
             ty = self::number(random);
@@ -403,7 +409,7 @@ fn main() {
         std::env::var("DSM_SHAPES_SEED").map_or(1, |seed| seed.parse().expect("DSM_SHAPES_SEED is a number"));
     println!("cargo::rustc-env=DSM_SHAPES_SEED={seed}");
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    (0..8).for_each(|_| drop(random.below(2)));
+    (0..8).for_each(|_| _ = random.below(2));
     let mut out = String::new();
     let enums: Vec<_> = (0..ENUMS).map(|number| enumeration(&mut random, number, &mut out)).collect();
     let mut made = Vec::new();

@@ -58,7 +58,7 @@ pub const TARGETS: usize = 16;
 
 /// A shared type, and what it must behave like.
 pub trait Model: SharedType {
-    type Value: Clone + Debug + PartialEq;
+    type Value: Clone + Debug + PartialEq + Send;
 
     fn random(random: &mut Random) -> Self::Value;
 
@@ -105,7 +105,7 @@ pub fn value_in_a_hole<T: Model>(at: Shared<'_, T>, model: &mut T::Value, random
     assert_eq!(found, *model);
     T::put(&mut hole, &T::random(random), context);
     match random.below(4) {
-        0 => return hole.discard(),
+        0 => hole.discard(),
         1 => {
             T::take(&mut hole, model, context);
             hole.fill().unwrap();

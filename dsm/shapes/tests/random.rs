@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Operations of each host on each struct.
-const OPERATIONS: usize = 300;
+const OPERATIONS: usize = 2000;
 
 fn context(session: &Session) -> Context<'_> {
     Context { targets: session.array("targets", TARGETS).unwrap() }
@@ -82,7 +82,7 @@ fn random_structs_behave_as_in_a_mutex() {
     a.fence().unwrap();
     macro_rules! run {
         ($shape:ty) => {
-            both::<$shape>([&a, &b], stringify!($shape), seed);
+            both::<$shape>([&a, &b], <$shape>::LAYOUT.to_string().split('<').next().unwrap(), seed);
         };
     }
     dsm_shapes::each_shape!(run);
