@@ -45,6 +45,8 @@ fn a_phase_can_end_in_time_or_be_awaited() {
     // Not even begun, or given up: the phase has ended, and nothing waits.
     drop(barrier.phase().wait_async());
     assert!(run(briefly(barrier.phase().wait_async())).is_none());
+    // What was taken back is taken back before the other party comes, or it would have met that arrival.
+    a.fence_timeout(PATIENCE).unwrap();
     let (one, other) = run(zip(barrier.wait_async(), there.wait_async()));
     assert!(one.unwrap().is_leader() != other.unwrap().is_leader());
     drop((a, b));

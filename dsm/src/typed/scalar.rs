@@ -19,8 +19,9 @@ pub trait Scalar:
 
 /// What the getter of a word gives, if it gives a value: integers, floats and `bool`s, and the `Result` of `char`s and enums.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an integer, a float, a `bool`, a `char` or an enum",
-    note = "of a larger value, wait for one of its fields"
+    message = "only integers, floats, `bool`s, `char`s and enums can be waited for",
+    label = "a value that is larger than a word",
+    note = "wait for one of its fields: `value.field_ref().wait_until(...)`"
 )]
 pub trait Loaded: Copy + sealed::Sealed {
     /// What is stored: the value, or that of the `Result`.
