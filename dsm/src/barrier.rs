@@ -12,6 +12,24 @@ use std::time::Duration;
 /// A reusable barrier for a fixed number of parties: threads of any processes of the session.
 ///
 /// Passing it means to have everything that all parties wrote before they arrived.
+///
+/// ```
+/// # fn main() -> dsm::Result<()> {
+#[doc = include_str!("sync/example.txt")]
+/// let (numbers, barrier) = (session.array::<u64>("numbers", 2)?, session.barrier("phase", 2)?);
+/// std::thread::scope(|scope| {
+///     for rank in 0..2 {
+///         let barrier = barrier.clone();
+///         scope.spawn(move || {
+///             numbers.set(rank, 7);
+///             barrier.wait().unwrap();
+///             assert_eq!(numbers.get(1 - rank), 7);
+///         });
+///     }
+/// });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Barrier<'s> {
     region: &'s Region,
@@ -112,6 +130,30 @@ impl BarrierGuard<'_> {
     pub fn wait(mut self) -> Result<BarrierWaitResult> {
         self.waited = true;
         self.barrier.wait()
+    }
+}
+
+impl BarrierGuard<'_> {
+    /// As [`BarrierGuard::wait`], but waits no longer than `timeout`. When that is over, this party has not arrived, and
+    /// the phase has ended for it all the same.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], else as [`Barrier::wait`].
+    pub fn wait_timeout(mut self, timeout: Duration) -> Result<BarrierWaitResult> {
+        self.waited = true;
+        self.barrier.wait_timeout(timeout)
+    }
+
+    /// As [`BarrierGuard::wait`], without blocking the thread; see [`Barrier::wait_async`]. A future that is dropped
+    /// takes the arrival back, and ends the phase for this party.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "async")]
+    pub fn wait_async(mut self) -> impl Future<Output = Result<BarrierWaitResult>> {
+        // Now: a future that is never polled must not wait when it is dropped.
+        self.waited = true;
+        async move { self.barrier.wait_async().await }
     }
 }
 

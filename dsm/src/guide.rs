@@ -143,6 +143,10 @@
 //! # }
 //! ```
 //!
+//! Floats, `bool`s, `char`s, enums and pointers have [`swap`](crate::Shared::swap) and
+//! [`compare_exchange`](crate::Shared::compare_exchange), by the handle of the field (`board.best_ref().swap(0.5, SeqCst)`);
+//! small structs, [`Shared::swap_whole`](crate::Shared::swap_whole).
+//!
 //! # Holes: plain `&mut`
 //!
 //! For many changes at once, or for code that wants a `&mut [T]`: a hole is a working copy, in which stores cost what they
@@ -165,8 +169,8 @@
 //! # Texts, lists, pointers
 //!
 //! [`Text<N>`](crate::Text) and [`List<T, N>`](crate::List) are strings and vectors of bounded length; a
-//! [`Pointer<T>`](crate::Pointer) leads to another value of the session. What another host stored in them is checked when
-//! they are read.
+//! [`Pointer<T>`](crate::Pointer) leads to another value of the session, but not past a lock. What another host stored in
+//! them is checked when they are read.
 //!
 //! ```
 //! use dsm::{List, Pointer, Text};

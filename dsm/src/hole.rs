@@ -4,20 +4,39 @@
 //! The working copy is why `&mut T` is sound here: a reference into memory that another host can change would be
 //! undefined behaviour.
 
+use crate::hands::hands;
 use crate::place::Place;
 use crate::region::Region;
-use crate::typed::{Shared, SharedType, Slice};
+use crate::typed::{Shared, SharedType, Slice, has_opaque, restore};
 use crate::{Error, Result};
 use dsm_core::diff;
 use dsm_core::limits::{LINE, PAGE};
+use dsm_core::log::Writer;
 use dsm_core::sys::map::Range;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::PoisonError;
 
 /// A working copy of a shared value, or of a run of them.
 ///
-/// What others write meanwhile to bytes that this hole does not change survives.
+/// What others write meanwhile to bytes that this hole does not change survives. What is under a lock, or a
+/// [`Versioned`](crate::Versioned), is left as it is, whatever becomes of its copy in here: it is changed by its own
+/// methods.
+///
+/// ```
+/// # fn main() -> dsm::Result<()> {
+#[doc = include_str!("sync/example.txt")]
+/// let numbers = session.array::<u32>("numbers", 100)?;
+/// let mut hole = numbers.range(..10).hole()?;
+/// hole.iter_mut().zip(1..).for_each(|(to, number)| *to = number);
+/// hole.reverse();
+/// assert_eq!(numbers.get(0), 0); // not yet
+/// hole.fill()?;
+/// assert_eq!((numbers.get(0), numbers.get(9), numbers.get(10)), (10, 1, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the hole is filled at once when it is not kept"]
 pub struct Hole<'s, T: SharedType> {
@@ -88,7 +107,25 @@ impl Drop for Buffer<'_> {
     }
 }
 
-/// A hole over a single value: dereferences to it.
+/// A hole over a single value: dereferences to it. See [`Hole`].
+///
+/// ```
+/// #[dsm::shared]
+/// pub struct Board {
+///     pub turn: u32,
+///     pub phase: u32,
+/// }
+///
+/// # fn main() -> dsm::Result<()> {
+#[doc = include_str!("sync/example.txt")]
+/// let board = session.open::<Board>("board")?;
+/// let mut hole = board.hole()?;
+/// (hole.turn, hole.phase) = (7, 8);
+/// hole.fill()?;
+/// assert_eq!(board.load().turn, 7);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the hole is filled at once when it is not kept"]
 pub struct ValueHole<'s, T: SharedType>(Hole<'s, T>);
@@ -152,15 +189,18 @@ impl<'s, T: SharedType> Hole<'s, T> {
             return Err(error);
         }
         let len = self.len * size_of::<T>();
-        publish(region, self.place.offset(), self.work.bytes(len), self.twin.bytes(len));
-        Ok(())
+        if const { has_opaque(T::LAYOUT) } {
+            restore(T::LAYOUT, self.work.bytes_mut(len), self.twin.bytes(len));
+        }
+        publish(region, self.place.offset(), self.work.bytes(len), self.twin.bytes(len))
     }
 
     /// Publishes what changed, and ends the hole. What has changed is on its way then, in order with all else that
     /// this host does.
     ///
     /// # Errors
-    /// When the session has ended; dropping the hole instead would only say so on stderr.
+    /// When the session has ended, also while this waits for room for the changes, of which some are on their way then;
+    /// dropping the hole instead would only say so on stderr.
     pub fn fill(mut self) -> Result<()> {
         self.publish()
     }
@@ -178,10 +218,44 @@ impl<'s, T: SharedType> Hole<'s, T> {
 }
 
 /// Publishes the bytes in which `new` differs from `old`.
-pub(crate) fn publish(region: &Region, offset: u64, new: &[u8], old: &[u8]) {
-    diff::changes(offset, new, old, |offset, masks, lines| {
-        region.with_log(|| region.log().publish(region.memory(), region, offset, masks, lines));
-    });
+///
+/// # Errors
+/// When the session has ended, or ends while this waits for room.
+pub(crate) fn publish(region: &Region, offset: u64, new: &[u8], old: &[u8]) -> Result<()> {
+    let patient = Patient(region);
+    let published = catch_unwind(AssertUnwindSafe(|| {
+        diff::changes(offset, new, old, |offset, masks, lines| {
+            region.with_log(|| region.log().publish(region.memory(), &patient, offset, masks, lines));
+        });
+    }));
+    published.or_else(|payload| match payload.downcast::<Lost>() {
+        Ok(lost) => Err(lost.0),
+        Err(payload) => resume_unwind(payload),
+    })
+}
+
+/// A writer that does not panic when what it waits for can no longer come, but is unwound up to [`publish`]: without the
+/// panic hook, and so also while the thread panics already and drops its hole.
+struct Patient<'a>(&'a Region);
+
+struct Lost(Error);
+
+impl Writer for Patient<'_> {
+    fn number(&self) -> u32 {
+        self.0.number()
+    }
+
+    fn ring_doorbell(&self) {
+        self.0.ring_doorbell();
+    }
+
+    fn stalled(&self) {
+        // The lock is not held now.
+        hands().wait();
+        if let Some(error) = self.0.lost() {
+            resume_unwind(Box::new(Lost(error)));
+        }
+    }
 }
 
 /// Publishes all of `bytes`, whatever was there before.

@@ -34,7 +34,7 @@
 use crate::Error;
 use crate::hole::{Buffer, publish_all};
 use crate::place::Place;
-use crate::typed::{Shared, SharedType, Slice};
+use crate::typed::{Shared, SharedType, Slice, has_opaque};
 use dsm_core::limits::LINE;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -49,14 +49,24 @@ mod sealed {
     impl<T> Sealed for crate::Slice<'_, T> {}
 }
 
-/// Shared memory that can be read into or written from: the typed handles [`Shared`] and [`Slice`].
+/// Shared memory that can be read into or written from: the typed handles [`Shared`] and [`Slice`]. (Of what has locks,
+/// or published values, in it, only the other fields can.)
 pub trait Target<'s>: sealed::Sealed {
     #[doc(hidden)]
     fn bytes(self) -> Slice<'s, u8>;
 }
 
+/// Fails the build if there is something in a `T` that must not be stored to, or read, as bytes.
+const fn assert_open<T: SharedType>() {
+    assert!(
+        !has_opaque(T::LAYOUT),
+        "what has a lock or a `Versioned` in it is not read or written as bytes: use its other fields"
+    );
+}
+
 impl<'s, T: SharedType> Target<'s> for Shared<'s, T> {
     fn bytes(self) -> Slice<'s, u8> {
+        const { assert_open::<T>() }
         // SAFETY: a `T` is that many bytes, mapped for `'s`, and any bytes make a `T` (contract of `SharedType`).
         unsafe { Slice::new(self.place(), size_of::<T>()) }
     }
@@ -64,6 +74,7 @@ impl<'s, T: SharedType> Target<'s> for Shared<'s, T> {
 
 impl<'s, T: SharedType> Target<'s> for Slice<'s, T> {
     fn bytes(self) -> Slice<'s, u8> {
+        const { assert_open::<T>() }
         // SAFETY: as for one `T`; the elements follow each other without gaps.
         unsafe { Slice::new(self.place(), self.len() * size_of::<T>()) }
     }

@@ -15,6 +15,23 @@ use std::time::Duration;
 const SOCKET: &str = "arbiter.sock";
 
 /// How to join a session: where its arbiter is, and as whom.
+///
+/// ```
+/// # fn main() -> dsm::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+/// use dsm::Session;
+///
+/// // Two "virtual hosts" of one machine, each with an arbiter of its own.
+/// let one = Session::builder("game").runtime_dir(dir.path().join("one")).daemon(&address).join()?;
+/// let other = Session::builder("game").runtime_dir(dir.path().join("other")).daemon(&address).rank(1).join()?;
+/// one.open::<u64>("count")?.set(7);
+/// other.open::<u64>("count")?.wait_until(|count| count == 7)?;
+/// assert_eq!((one.rank(), other.rank()), (0, 1));
+/// assert_ne!(one.host(), other.host());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Builder {
     name: String,

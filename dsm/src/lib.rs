@@ -111,8 +111,9 @@ pub use raw_hole::RawHole;
 pub use semaphore::{Semaphore, SemaphoreGuard};
 pub use session::Session;
 pub use sync::{
-    LockError, LockResult, Mutex, MutexGuard, OwnedSemaphore, OwnedSemaphoreGuard, ReadLock, RwLock, RwLockReadGuard,
-    RwLockWriteGuard, TryLockResult, field,
+    LockError, LockResult, Mutex, MutexGuard, OwnedMutex, OwnedMutexGuard, OwnedRwLock, OwnedRwLockReadGuard,
+    OwnedRwLockWriteGuard, OwnedSemaphore, OwnedSemaphoreGuard, ReadLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    TryLockResult, field,
 };
 #[doc(hidden)]
 pub use typed::private as __private;

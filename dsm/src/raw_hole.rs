@@ -13,6 +13,20 @@ use std::sync::PoisonError;
 ///
 /// For the scope, these pages of the view are private memory of this process: what other hosts (and other processes)
 /// store to them is seen here when the hole has been filled. Bytes that the hole did not change keep what others wrote.
+///
+/// ```
+/// # fn main() -> dsm::Result<()> {
+#[doc = include_str!("sync/example.txt")]
+/// let bytes = session.array::<u8>("bytes", 4096)?;
+/// let pointer = bytes.as_ptr();
+/// let hole = session.raw_hole(pointer, 5)?;
+/// // SAFETY: within the array, whose pages are writable for the scope of the hole; no reference is made.
+/// unsafe { std::ptr::copy_nonoverlapping(b"hello".as_ptr(), pointer, 5) }; // or `read(2)`, or code in C
+/// hole.fill()?;
+/// assert_eq!(bytes.range(..5).to_vec(), b"hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the hole is filled at once when it is not kept"]
 pub struct RawHole<'s> {
@@ -68,10 +82,7 @@ impl<'s> RawHole<'s> {
         let mut new = vec![0; len];
         // SAFETY: the pages of the view are mapped, and offset 0 of the view is where `address(0)` says.
         unsafe { Mapped::new(region.address(0)) }.read(offset, &mut new);
-        let lost = region.lost();
-        if lost.is_none() {
-            publish(region, offset, &new, &self.twin);
-        }
+        let lost = region.lost().or_else(|| publish(region, offset, &new, &self.twin).err());
         let segments = region.segments.lock().unwrap_or_else(PoisonError::into_inner);
         let of = segments.iter().find(|s| s.info.offset <= offset && offset < s.info.offset + s.info.len);
         if let Some(segment) = of {

@@ -74,6 +74,8 @@ pub(crate) struct Region {
     pub(crate) listening: OnceLock<crate::sync::Bell>,
     /// Sync objects behind fields, by their offset: their number, and what people call them.
     pub(crate) objects: Mutex<Objects>,
+    /// What the segments that this process has opened consist of.
+    pub(crate) types: crate::typed::Types,
     pub(crate) space: ManuallyDrop<map::Range>,
     area: ManuallyDrop<map::Range>,
     /// Name of the session.
@@ -144,6 +146,7 @@ impl Region {
             #[cfg(feature = "async")]
             listening: OnceLock::new(),
             objects: Mutex::default(),
+            types: Default::default(),
             space: ManuallyDrop::new(space),
             area: ManuallyDrop::new(area),
             name,

@@ -13,6 +13,22 @@ use std::time::Duration;
 ///
 /// Acquiring and releasing have their places in the same order as the stores: who acquires has, by then, everything
 /// that was written before the release. A release is one message and waits for nothing.
+///
+/// ```
+/// # fn main() -> dsm::Result<()> {
+#[doc = include_str!("sync/example.txt")]
+/// let seats = session.semaphore("seats", 3)?;
+/// {
+///     let _one = seats.lock()?;
+///     let _two = seats.acquire(2)?;
+///     assert!(seats.try_lock()?.is_none());
+/// } // all three are given back
+/// let ready = session.semaphore("ready", 0)?;
+/// ready.post(1)?; // one process signals,
+/// ready.wait()?; // another, or the same, waits for it
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Semaphore<'s> {
     region: &'s Region,

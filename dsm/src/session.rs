@@ -159,6 +159,7 @@ impl Session {
     /// [`Error::NotFound`], else as [`Session::array`].
     pub fn attach_array<T: SharedType>(&self, name: &str) -> Result<Slice<'_, T>> {
         let (place, bytes) = self.open_segment(sequence::<T>(name, 1, OpenMode::Attach)?)?;
+        self.know::<T>(place, bytes);
         // SAFETY: page-aligned, and the segment has at least `bytes` bytes (checked in `open_segment`).
         Ok(unsafe { Slice::new(place, bytes as usize / size_of::<T>()) })
     }
@@ -173,6 +174,7 @@ impl Session {
     /// [`Error::NotFound`]; [`Error::TooLarge`] beyond that room; else as [`Session::array`].
     pub fn grow_array<T: SharedType>(&self, name: &str, len: usize) -> Result<Slice<'_, T>> {
         let (place, bytes) = self.open_segment(sequence::<T>(name, len, OpenMode::Grow)?)?;
+        self.know::<T>(place, bytes);
         // SAFETY: page-aligned, and the segment has at least `bytes` bytes (checked in `open_segment`).
         Ok(unsafe { Slice::new(place, bytes as usize / size_of::<T>()) })
     }
@@ -194,7 +196,8 @@ impl Session {
     }
 
     fn sequence<T: SharedType>(&self, name: &str, len: usize, mode: OpenMode) -> Result<Slice<'_, T>> {
-        let place = self.open_segment(sequence::<T>(name, len, mode)?)?.0;
+        let (place, bytes) = self.open_segment(sequence::<T>(name, len, mode)?)?;
+        self.know::<T>(place, bytes);
         // SAFETY: page-aligned, and the segment has at least as many bytes as were asked for (checked in
         // `open_segment`).
         Ok(unsafe { Slice::new(place, len) })
@@ -202,8 +205,14 @@ impl Session {
 
     fn value<T: SharedType>(&self, name: &str, mode: OpenMode) -> Result<Shared<'_, T>> {
         let place = self.segment(name, size_of::<T>() as u64, describe(T::LAYOUT), mode)?;
+        self.know::<T>(place, size_of::<T>() as u64);
         // SAFETY: page-aligned, and the segment has at least this many bytes (checked in `segment`).
         Ok(unsafe { Shared::new(place) })
+    }
+
+    /// Notes that there are `bytes` bytes of values of type `T` at `place`: for pointers that lead there.
+    fn know<T: SharedType>(&self, place: Place<'_>, bytes: u64) {
+        self.region().types.know(place.offset(), bytes, T::LAYOUT);
     }
 
     pub(crate) fn segment(&self, name: &str, len: u64, ty: TypeDesc, mode: OpenMode) -> Result<Place<'_>> {

@@ -32,6 +32,27 @@ async fn briefly<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 #[test]
+fn a_phase_can_end_in_time_or_be_awaited() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "phase"), cluster.join(1, "phase"));
+    let (barrier, there) = (a.barrier("b", 2).unwrap(), b.barrier("b", 2).unwrap());
+    assert!(matches!(barrier.phase().wait_timeout(SHORT), Err(Error::TimedOut(SHORT))));
+    let leaders = run(async {
+        let (one, other) = zip(barrier.phase().wait_async(), there.phase().wait_async()).await;
+        [one, other].map(|result| u32::from(result.unwrap().is_leader())).iter().sum::<u32>()
+    });
+    assert_eq!(leaders, 1);
+    // Not even begun, or given up: the phase has ended, and nothing waits.
+    drop(barrier.phase().wait_async());
+    assert!(run(briefly(barrier.phase().wait_async())).is_none());
+    // What was taken back is taken back before the other party comes, or it would have met that arrival.
+    a.fence_timeout(PATIENCE).unwrap();
+    let (one, other) = run(zip(barrier.wait_async(), there.wait_async()));
+    assert!(one.unwrap().is_leader() != other.unwrap().is_leader());
+    drop((a, b));
+}
+
+#[test]
 fn everything_that_waits_can_be_awaited_on_one_thread() {
     let cluster = Cluster::new();
     let (a, b) = (cluster.join(0, "all"), cluster.join(1, "all"));

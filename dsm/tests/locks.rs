@@ -5,7 +5,9 @@ mod common;
 use common::{Cluster, PATIENCE, eventually, join_by_environment, role};
 use dsm::field;
 use dsm::prelude::*;
+use dsm::typed::BadPointer;
 use dsm::{Mutex, MutexGuard, OwnedSemaphore, OwnedSemaphoreGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use dsm::{OwnedMutex, OwnedMutexGuard, OwnedRwLock, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, Pointer};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +56,7 @@ fn whoever_has_the_lock_finds_what_the_last_owner_left() {
             }
         }
     });
-    let guard = there.lock().unwrap();
+    let mut guard = there.lock().unwrap();
     assert_eq!((guard.value().left(), guard.value().right()), (600, 600));
     assert!(here.try_lock().unwrap().is_none());
     assert!(matches!(here.lock_timeout(SHORT), Err(LockError::Other(Error::TimedOut(SHORT)))));
@@ -242,6 +244,105 @@ fn owned_guards_outlive_every_borrow() {
 }
 
 #[test]
+fn values_with_owned_locks_outlive_every_borrow() {
+    let cluster = Cluster::new();
+    let (a, b) = (Arc::new(cluster.join(0, "owned")), Arc::new(cluster.join(1, "owned")));
+    let (pair, words) = (a.mutex_owned::<Pair>("pair").unwrap(), a.rwlock_owned::<[u64; 4]>("words").unwrap());
+    let (pair_there, words_there) =
+        (b.mutex_owned::<Pair>("pair").unwrap(), b.rwlock_owned::<[u64; 4]>("words").unwrap());
+    drop((a, b));
+    let threads = [(pair.clone(), words.clone()), (pair_there.clone(), words_there)].map(|(pair, words)| {
+        std::thread::spawn(move || {
+            for _ in 0..50 {
+                let mut guard = pair.lock_timeout(PATIENCE).unwrap();
+                let mut hole = guard.hole().unwrap();
+                (hole.left, hole.right) = (hole.left + 1, hole.right + 1);
+                hole.fill().unwrap();
+                drop(guard);
+                let guard = async_io::block_on(words.write_async()).unwrap();
+                guard.value().store(&guard.value().load().map(|word| word + 1));
+            }
+            words
+        })
+    });
+    let [_, words_there] = threads.map(|thread| thread.join().unwrap());
+    let guard = async_io::block_on(pair_there.lock_async()).unwrap();
+    assert_eq!((guard.value().left(), guard.value().right()), (100, 100));
+    assert!(pair.try_lock().unwrap().is_none());
+    assert!(matches!(pair.lock_timeout(SHORT), Err(LockError::Other(Error::TimedOut(SHORT)))));
+    // The last of its session.
+    drop(pair_there);
+    std::thread::spawn(move || drop(guard)).join().unwrap();
+    let readers = (words.read().unwrap(), words_there.try_read().unwrap().expect("readers share"));
+    assert_eq!((readers.0.load(), readers.1.value().get(3)), ([100; 4], 100));
+    assert!(words.try_write().unwrap().is_none());
+    drop(readers);
+    // A panic with it in hand is told to the next.
+    std::thread::spawn(move || {
+        let _guard = words_there.write().unwrap();
+        std::panic::resume_unwind(Box::new("for the test"));
+    })
+    .join()
+    .unwrap_err();
+    drop(words.write_timeout(PATIENCE).unwrap_err().recover().unwrap());
+    drop(words.read_timeout(PATIENCE).unwrap());
+    assert_eq!(pair.session().name(), words.session().name());
+}
+
+#[dsm::shared]
+struct Shelf {
+    number: u64,
+    locked: [field::Mutex<Pair>; 2],
+    nested: field::RwLock<Desk>,
+    last: u64,
+}
+
+#[dsm::shared]
+struct Ways {
+    to_pair: Pointer<Pair>,
+    to_lock: Pointer<field::Mutex<Pair>>,
+    to_word: Pointer<u64>,
+    to_desk: Pointer<Desk>,
+}
+
+#[test]
+fn no_pointer_leads_past_a_lock() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "past"), cluster.join(1, "past"));
+    let [(shelf, ways), (shelf_there, ways_there)] = [&a, &b]
+        .map(|session| (session.array::<Shelf>("shelves", 3).unwrap().at(1), session.open::<Ways>("ways").unwrap()));
+    {
+        let guard = shelf.locked().at(1).lock().unwrap();
+        guard.value().set_left(7);
+        ways.to_pair().point_to(Some(guard.value())).unwrap();
+        ways.to_word().point_to(Some(guard.value().left_ref())).unwrap();
+        let nested = shelf.nested().write().unwrap();
+        ways.to_desk().point_to(Some(nested.value())).unwrap();
+        // A lock behind a lock.
+        ways.to_lock().point_to(Some(nested.value().pair_ref())).unwrap();
+    }
+    a.fence().unwrap();
+    eventually("the pointers arrive", || !ways_there.to_lock().load().is_null());
+    for (session, ways) in [(&a, ways), (&b, ways_there)] {
+        assert!(matches!(ways.to_pair().follow(), Err(BadPointer::Locked(_))));
+        assert!(matches!(ways.to_pair_ref().read_only().follow(), Err(BadPointer::Locked(_))));
+        assert!(matches!(ways.to_pair().load().resolve(session), Err(BadPointer::Locked(_))));
+        assert!(matches!(ways.to_word().follow(), Err(BadPointer::Locked(_))));
+        assert!(matches!(ways.to_desk().follow(), Err(BadPointer::Locked(_))));
+        assert!(matches!(ways.to_lock().follow(), Err(BadPointer::Locked(_))));
+    }
+    // To the lock itself, and to what lies beside it.
+    ways_there.to_lock().point_to(Some(shelf_there.locked().at(1))).unwrap();
+    ways_there.to_word().point_to(Some(shelf_there.last_ref())).unwrap();
+    shelf_there.set_last(9);
+    b.fence().unwrap();
+    eventually("the last arrives", || shelf.last() == 9);
+    assert_eq!(ways.to_word().follow().unwrap().unwrap().get(), 9);
+    assert_eq!(ways.to_lock().follow().unwrap().unwrap().lock_timeout(PATIENCE).unwrap().value().left(), 7);
+    drop((a, b));
+}
+
+#[test]
 fn guards_belong_to_a_process_and_not_to_a_thread() {
     fn anywhere<T: Send + Sync>() {}
     anywhere::<SemaphoreGuard<'_>>();
@@ -253,6 +354,50 @@ fn guards_belong_to_a_process_and_not_to_a_thread() {
     anywhere::<RwLockReadGuard<'_, Pair>>();
     anywhere::<RwLockWriteGuard<'_, Pair>>();
     anywhere::<dsm::BarrierGuard<'_>>();
+    anywhere::<OwnedMutex<Pair>>();
+    anywhere::<OwnedMutexGuard<Pair>>();
+    anywhere::<OwnedRwLock<Pair>>();
+    anywhere::<OwnedRwLockReadGuard<Pair>>();
+    anywhere::<OwnedRwLockWriteGuard<Pair>>();
+    anywhere::<dsm::ReadLock<'_, Pair>>();
+    anywhere::<dsm::LockError<MutexGuard<'_, Pair>>>();
+    anywhere::<Semaphore<'_>>();
+    anywhere::<Barrier<'_>>();
+    anywhere::<dsm::BarrierWaitResult>();
+}
+
+#[test]
+fn handles_and_holes_go_to_any_thread() {
+    fn anywhere<T: Send + Sync>() {}
+    anywhere::<Session>();
+    anywhere::<dsm::Builder>();
+    anywhere::<Error>();
+    anywhere::<Shared<'_, Pair>>();
+    anywhere::<ReadOnly<'_, Pair>>();
+    anywhere::<Slice<'_, Pair>>();
+    anywhere::<ReadOnlySlice<'_, Pair>>();
+    anywhere::<dsm::typed::IntoIter<'_, Pair>>();
+    anywhere::<dsm::typed::Unstructured<'_, u64>>();
+    anywhere::<Atomic<'_, u64>>();
+    anywhere::<dsm::typed::AtomicFlag<'_>>();
+    anywhere::<Hole<'_, Pair>>();
+    anywhere::<ValueHole<'_, Pair>>();
+    anywhere::<RawHole<'_>>();
+    anywhere::<dsm::typed::Draft<'_, Pair>>();
+    anywhere::<dsm::Versioned<Pair>>();
+    anywhere::<Pointer<Pair>>();
+    anywhere::<dsm::Text<8>>();
+    anywhere::<dsm::List<u8, 8>>();
+    anywhere::<dsm::typed::Line<u8, 63>>();
+    anywhere::<field::Mutex<Pair>>();
+    anywhere::<dsm::Team<'_>>();
+    anywhere::<dsm::Layout>();
+    anywhere::<BadPointer>();
+    anywhere::<dsm::InvalidValue>();
+    anywhere::<dsm::typed::InvalidText>();
+    anywhere::<dsm::typed::CapacityError>();
+    anywhere::<dsm::Listing>();
+    anywhere::<dsm::SessionStatus>();
 }
 
 #[test]

@@ -126,6 +126,98 @@ fn updates_of_two_hosts_are_not_lost_and_readers_can_sleep_for_them() {
     drop((a, b));
 }
 
+#[dsm::shared]
+#[derive(Debug, PartialEq)]
+#[repr(u8)]
+enum Light {
+    Red = 1,
+    Green = 2,
+}
+
+#[dsm::shared]
+#[derive(Debug, PartialEq)]
+struct Crossing {
+    lights: [Light; 3],
+    open: bool,
+    sign: char,
+}
+
+#[test]
+fn what_is_checked_can_be_published() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "checked"), cluster.join(1, "checked"));
+    let [here, there] = [&a, &b].map(|session| session.open::<Versioned<Crossing>>("crossing").unwrap());
+    // Zeros are no light.
+    assert!(matches!(here.snapshot(), Err(Error::InvalidValue(_))));
+    assert!(matches!(there.draft(), Err(Error::InvalidValue(_))));
+    let crossing = |light, sign| Crossing { lights: [light; 3], open: light == Light::Green, sign };
+    here.publish(&crossing(Light::Red, 'a')).unwrap();
+    assert_eq!(here.snapshot().unwrap(), crossing(Light::Red, 'a'));
+    assert_eq!(there.newer_than(0, PATIENCE).unwrap(), (1, crossing(Light::Red, 'a')));
+    there.publish_with_timeout(|crossing| crossing.lights[1] = Light::Green, PATIENCE).unwrap();
+    assert_eq!(here.newer_than(1, PATIENCE).unwrap().1.lights, [Light::Red, Light::Green, Light::Red]);
+    // A state is whole, and a value, whoever publishes meanwhile.
+    std::thread::scope(|scope| {
+        let publishers = [(here, Light::Red, 'r'), (there, Light::Green, 'g')].map(|(state, light, sign)| {
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    state.publish_timeout(&crossing(light, sign), PATIENCE).unwrap();
+                }
+            })
+        });
+        here.newer_than(2, PATIENCE).unwrap();
+        while publishers.iter().any(|publisher| !publisher.is_finished()) {
+            for state in [here, there] {
+                let Ok((version, Crossing { lights, open, sign })) = state.snapshot_with_version() else {
+                    panic!("a mix")
+                };
+                let whole = lights == [Light::Red; 3] && !open && sign == 'r'
+                    || lights == [Light::Green; 3] && open && sign == 'g';
+                assert!(whole || version <= 2);
+            }
+        }
+    });
+    drop((a, b));
+}
+
+#[test]
+fn publishers_and_readers_can_be_awaited_on_one_thread() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "awaited"), cluster.join(1, "awaited"));
+    let [here, there] = [&a, &b].map(|session| session.open::<Versioned<[u64; 20]>>("state").unwrap());
+    // They answer each other: if one blocked, they would for ever.
+    let one = async {
+        for round in 0..30u64 {
+            let version = here.publish_async(&[2 * round + 1; 20]).await.unwrap();
+            assert_eq!(version, 2 * round + 1);
+            let (version, state) = here.newer_than_async(version).await.unwrap();
+            assert_eq!((version, state), (2 * round + 2, [2 * round + 2; 20]));
+        }
+    };
+    let other = async {
+        for round in 0..30u64 {
+            let (version, _) = there.read_only().newer_than_async(2 * round).await.unwrap();
+            assert_eq!(version, 2 * round + 1);
+            if round % 2 == 0 {
+                there.publish_with_async(|words| words.iter_mut().for_each(|word| *word += 1)).await.unwrap();
+            } else {
+                let mut draft = there.draft_async().await.unwrap();
+                draft.iter_mut().for_each(|word| *word += 1);
+                draft.publish().unwrap();
+            }
+        }
+    };
+    async_io::block_on(futures_lite::future::zip(one, other));
+    assert_eq!(here.version(), 60);
+    // One that is dropped while it waits in line has published nothing, and holds up nobody.
+    let draft = here.draft().unwrap();
+    let waiting = async_io::block_on(futures_lite::future::poll_once(there.publish_async(&[0; 20])));
+    assert!(waiting.is_none());
+    drop(draft);
+    assert_eq!(here.publish_timeout(&[9; 20], PATIENCE).unwrap(), 61);
+    drop((a, b));
+}
+
 #[test]
 fn a_publisher_that_dies_in_the_middle_stops_nobody() {
     let cluster = Cluster::new();

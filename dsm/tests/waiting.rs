@@ -119,6 +119,60 @@ fn flags_atomics_and_what_is_read_only_can_be_waited_for() {
     drop(sessions);
 }
 
+#[dsm::shared]
+#[derive(Debug, PartialEq)]
+#[repr(u16)]
+enum Stage {
+    Off = 0,
+    Warm = 300,
+    On = 301,
+}
+
+#[dsm::shared]
+struct Machine {
+    stage: Stage,
+    pad: [u8; 2],
+    sign: char,
+}
+
+#[test]
+fn enums_and_characters_can_be_waited_for() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "stages"), cluster.join(1, "stages"));
+    let (here, there) = (a.open::<Machine>("machine").unwrap(), b.open::<Machine>("machine").unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let stage = there.stage_ref().wait_until_timeout(|stage| stage == Ok(Stage::Warm), PATIENCE).unwrap();
+            assert_eq!(stage, Ok(Stage::Warm));
+            there.set_sign('ß');
+            // What is no value is told, and can be waited for, too.
+            let stage = there.stage_ref().read_only().wait_until_timeout(|stage| stage.is_err(), PATIENCE).unwrap();
+            assert_eq!(stage.unwrap_err().bits, 17);
+            there.set_sign('?');
+            let stage = async_io::block_on(there.stage_ref().wait_until_async(|stage| stage == Ok(Stage::On)));
+            assert_eq!(stage.unwrap(), Ok(Stage::On));
+            there.set_sign('!');
+        });
+        here.set_stage(Stage::Warm);
+        assert_eq!(here.sign_ref().wait_until_timeout(|sign| sign != Ok('\0'), PATIENCE).unwrap(), Ok('ß'));
+        // SAFETY: the place of an enum that is stored as a `u16`; the store traps.
+        unsafe { here.stage_ref().as_ptr().cast::<u16>().write_volatile(17) };
+        assert!(here.sign_ref().wait_until_timeout(|sign| sign == Ok('?'), PATIENCE).unwrap().is_ok());
+        here.set_stage(Stage::On);
+        assert!(here.sign_ref().wait_until_timeout(|sign| sign == Ok('!'), PATIENCE).unwrap().is_ok());
+    });
+    let late = here.stage_ref().wait_until_timeout(|stage| stage == Ok(Stage::Off), SHORT);
+    assert!(matches!(late, Err(Error::TimedOut(SHORT))));
+    // In code for any scalar, too.
+    fn any<T: dsm::Scalar + PartialEq>(word: Shared<'_, T>, value: T) -> T {
+        word.set(value);
+        word.wait_until_timeout(|seen| seen == value, PATIENCE).unwrap()
+    }
+    let word = a.open::<f32>("word").unwrap();
+    assert_eq!((any(word, 0.5), word.swap(1.5, SeqCst)), (0.5, 0.5));
+    drop((a, b));
+}
+
 #[test]
 fn a_wait_ends_at_its_deadline_and_not_before() {
     let cluster = Cluster::new();

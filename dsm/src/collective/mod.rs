@@ -7,7 +7,7 @@
 //! use dsm::collective::{Max, Sum};
 //!
 //! # fn main() -> dsm::Result<()> {
-//! let session = dsm::Session::join("doc-collective")?;
+#![doc = include_str!("../sync/example.txt")]
 //! let world = session.world()?;
 //! let share = (world.rank() as u64 + 1) * 10;
 //! let total = world.all_reduce(share, Sum)?;

@@ -6,10 +6,11 @@
 
 use super::bell::{Bell, until};
 use super::{LockError, LockResult, Mutex, MutexGuard, ReadLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use super::{OwnedMutex, OwnedMutexGuard, OwnedRwLock, OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 use super::{OwnedSemaphore, OwnedSemaphoreGuard};
 use crate::region::Region;
 use crate::semaphore::{check, granted};
-use crate::typed::{Atomic, AtomicFlag, Integer, ReadOnly, Scalar, Shared, SharedType};
+use crate::typed::{Atomic, AtomicFlag, Integer, Loaded, ReadOnly, Shared, SharedType};
 use crate::wait::{Wait, submit};
 use crate::{Barrier, BarrierWaitResult, Error, Result, Semaphore, SemaphoreGuard, Session};
 use dsm_core::limits::SLOTS;
@@ -185,6 +186,37 @@ impl<'s, T: SharedType> RwLock<'s, T> {
     }
 }
 
+impl<T: SharedType> OwnedMutex<T> {
+    /// See [`Mutex::lock_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn lock_async(&self) -> LockResult<OwnedMutexGuard<T>> {
+        let result = self.inner().lock_async().await;
+        self.owned(result)
+    }
+}
+
+impl<T: SharedType> OwnedRwLock<T> {
+    /// See [`RwLock::read_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_async(&self) -> LockResult<OwnedRwLockReadGuard<T>> {
+        let result = self.inner().read_async().await;
+        self.owned_reader(result)
+    }
+
+    /// See [`RwLock::write_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_async(&self) -> LockResult<OwnedRwLockWriteGuard<T>> {
+        let result = self.inner().write_async().await;
+        self.owned_writer(result)
+    }
+}
+
 impl<'s, T: SharedType> ReadLock<'s, T> {
     /// See [`RwLock::read_async`].
     ///
@@ -222,18 +254,19 @@ impl Session {
     }
 }
 
-impl<T: SharedType> Shared<'_, T> {
+impl<'s, T: SharedType> Shared<'s, T> {
     /// As [`Shared::wait_until`], without blocking the thread. It may be dropped at any time.
     ///
     /// # Errors
     /// What the session's end causes.
-    pub async fn wait_until_async(self, mut reached: impl FnMut(T) -> bool) -> Result<T>
+    pub async fn wait_until_async(self, mut reached: impl FnMut(T::ReadGetter<'s>) -> bool) -> Result<T::ReadGetter<'s>>
     where
-        T: Scalar,
+        T::ReadGetter<'s>: Loaded,
     {
         let (region, offset) = (self.place().region(), self.place().offset());
         let (watch, barrier) = (&region.log().control().watch, region.log().barrier());
-        until(region, || watch.listen(offset, barrier), || Some(self.load()).filter(|value| reached(*value))).await
+        let look = || Some(T::read_field(self.read_only())).filter(|value| reached(*value));
+        until(region, || watch.listen(offset, barrier), look).await
     }
 }
 
@@ -257,14 +290,14 @@ impl AtomicFlag<'_> {
     }
 }
 
-impl<T: SharedType> ReadOnly<'_, T> {
+impl<'s, T: SharedType> ReadOnly<'s, T> {
     /// See [`Shared::wait_until_async`].
     ///
     /// # Errors
     /// As there.
-    pub async fn wait_until_async(self, reached: impl FnMut(T) -> bool) -> Result<T>
+    pub async fn wait_until_async(self, reached: impl FnMut(T::ReadGetter<'s>) -> bool) -> Result<T::ReadGetter<'s>>
     where
-        T: Scalar,
+        T::ReadGetter<'s>: Loaded,
     {
         self.shared().wait_until_async(reached).await
     }

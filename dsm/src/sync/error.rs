@@ -1,6 +1,7 @@
 //! What a lock says about its last owner.
 
 use super::{MutexGuard, OwnedSemaphoreGuard, RwLockReadGuard, RwLockWriteGuard};
+use super::{OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 use crate::typed::SharedType;
 use crate::{Error, Result, SemaphoreGuard};
 
@@ -106,5 +107,21 @@ impl<T: SharedType> Repair for RwLockWriteGuard<'_, T> {
 }
 
 impl<T: SharedType> Repair for RwLockReadGuard<'_, T> {
+    fn repaired(&mut self) {}
+}
+
+impl<T: SharedType> Repair for OwnedMutexGuard<T> {
+    fn repaired(&mut self) {
+        self.guard.repaired();
+    }
+}
+
+impl<T: SharedType> Repair for OwnedRwLockWriteGuard<T> {
+    fn repaired(&mut self) {
+        self.guard.repaired();
+    }
+}
+
+impl<T: SharedType> Repair for OwnedRwLockReadGuard<T> {
     fn repaired(&mut self) {}
 }

@@ -35,7 +35,8 @@
 //! ```
 //!
 //! A struct with such fields is not copied as a whole, only its other fields are. In a hole over it, its sync objects are
-//! there, but what they protect cannot be reached. Through a read-only handle, semaphores and barriers can be used, an
+//! there, but what they protect cannot be reached: whatever is done with them there (as by [`std::mem::swap`]), filling the
+//! hole leaves it as it is. Through a read-only handle, semaphores and barriers can be used, an
 //! [`RwLock`] can be [read](crate::ReadLock), and a [`Mutex`] cannot be locked.
 
 use super::{Object, open_at};
@@ -46,12 +47,10 @@ use crate::{Result, sync};
 use dsm_core::wire::control::SyncKind;
 
 /// A value that can be reached only while its lock is held; the accessor gives a [`dsm::Mutex`](crate::Mutex).
-#[derive(Debug)]
 #[repr(transparent)]
 pub struct Mutex<T>(T);
 
 /// A value that many can read at the same time, or one change; the accessor gives a [`dsm::RwLock`](crate::RwLock).
-#[derive(Debug)]
 #[repr(transparent)]
 pub struct RwLock<T>(T);
 
@@ -73,6 +72,13 @@ macro_rules! lock {
         impl<T: SharedType> $lock<T> {
             const FIELDS: &'static [Field] = &[Field::new("value", 0, T::LAYOUT)];
             const ARGUMENTS: &'static [Argument] = &[Argument::Type(T::LAYOUT)];
+        }
+
+        /// Shows the type, not the value.
+        impl<T: SharedType> std::fmt::Debug for $lock<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(Self::LAYOUT, f)
+            }
         }
 
         // SAFETY: a transparent wrapper of a `T`, for which all this holds; it is not `Copy`. `sync`'s type is a

@@ -9,6 +9,7 @@ pub mod field;
 mod mutex;
 mod open;
 mod owned;
+mod owned_locks;
 mod rwlock;
 mod watch;
 
@@ -18,4 +19,5 @@ pub use error::{LockError, LockResult, TryLockResult};
 pub use mutex::{Mutex, MutexGuard};
 pub(crate) use open::{Object, ask, open_at};
 pub use owned::{OwnedSemaphore, OwnedSemaphoreGuard};
+pub use owned_locks::{OwnedMutex, OwnedMutexGuard, OwnedRwLock, OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 pub use rwlock::{ReadLock, RwLock, RwLockReadGuard, RwLockWriteGuard};

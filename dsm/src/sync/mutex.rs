@@ -96,24 +96,26 @@ impl<'s, T: SharedType> Mutex<'s, T> {
     }
 
     pub(super) fn guard(self, held: SemaphoreGuard<'s>, name: &str) -> LockResult<MutexGuard<'s, T>> {
-        let (value, dirty) = (T::field_of::<field::Mutex<T>, 0>(self.0), held.dirty());
+        let (value, dirty) = (self.0.part::<T, 0>(), held.dirty());
         let guard = MutexGuard { held, value, panicking: std::thread::panicking() };
         if dirty { Err(LockError::OwnerDied(guard, name.to_owned())) } else { Ok(guard) }
     }
 }
 
 impl<T: SharedType> MutexGuard<'_, T> {
-    /// The handle of the value. It is good for as long as the guard is borrowed, and so cannot outlive the lock.
+    /// The handle of the value. It is good for as long as the guard is borrowed, and so cannot outlive the lock. (A
+    /// [`Pointer`](crate::Pointer) that is made of it leads nowhere: it cannot be followed.)
     #[must_use]
     pub fn value(&self) -> Shared<'_, T> {
         self.value
     }
 
     /// Opens a hole over the value: plain `&mut T`, published when it is dropped or filled, before the lock goes back.
+    /// There can be one at a time, which the compiler sees to.
     ///
     /// # Errors
     /// As [`Shared::hole`].
-    pub fn hole(&self) -> Result<ValueHole<'_, T>> {
+    pub fn hole(&mut self) -> Result<ValueHole<'_, T>> {
         self.value().hole()
     }
 

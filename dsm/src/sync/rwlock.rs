@@ -142,12 +142,12 @@ impl<'s, T: SharedType> RwLock<'s, T> {
 
     pub(super) fn read_guard(self, held: SemaphoreGuard<'s>, name: &str) -> LockResult<RwLockReadGuard<'s, T>> {
         let dirty = held.dirty();
-        let guard = RwLockReadGuard { _held: held, shared: T::field_of::<field::RwLock<T>, 0>(self.0) };
+        let guard = RwLockReadGuard { _held: held, shared: self.0.part::<T, 0>() };
         if dirty { Err(LockError::OwnerDied(guard, name.to_owned())) } else { Ok(guard) }
     }
 
     pub(super) fn write_guard(self, held: SemaphoreGuard<'s>, name: &str) -> LockResult<RwLockWriteGuard<'s, T>> {
-        let (value, dirty) = (T::field_of::<field::RwLock<T>, 0>(self.0), held.dirty());
+        let (value, dirty) = (self.0.part::<T, 0>(), held.dirty());
         let guard = RwLockWriteGuard { held, value, panicking: std::thread::panicking() };
         if dirty { Err(LockError::OwnerDied(guard, name.to_owned())) } else { Ok(guard) }
     }
@@ -207,17 +207,19 @@ impl<T: SharedType> RwLockReadGuard<'_, T> {
 }
 
 impl<T: SharedType> RwLockWriteGuard<'_, T> {
-    /// The handle of the value. It is good for as long as the guard is borrowed, and so cannot outlive the lock.
+    /// The handle of the value. It is good for as long as the guard is borrowed, and so cannot outlive the lock. (A
+    /// [`Pointer`](crate::Pointer) that is made of it leads nowhere: it cannot be followed.)
     #[must_use]
     pub fn value(&self) -> Shared<'_, T> {
         self.value
     }
 
     /// Opens a hole over the value: plain `&mut T`, published when it is dropped or filled, before the lock goes back.
+    /// There can be one at a time, which the compiler sees to.
     ///
     /// # Errors
     /// As [`Shared::hole`].
-    pub fn hole(&self) -> Result<ValueHole<'_, T>> {
+    pub fn hole(&mut self) -> Result<ValueHole<'_, T>> {
         self.value().hole()
     }
 

@@ -1,6 +1,7 @@
 //! Waiting until a word of shared memory has a certain value.
 
-use crate::typed::{Atomic, AtomicFlag, Integer, ReadOnly, Scalar, Shared, SharedType};
+use crate::place::Place;
+use crate::typed::{Atomic, AtomicFlag, Integer, Loaded, ReadOnly, Shared, SharedType};
 use crate::wait::{POLLS, deadline};
 use crate::{Error, Result};
 use dsm_core::sys::futex;
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 /// One sleep; then the waiter looks whether it can still be woken.
 const NAP: Duration = Duration::from_millis(100);
 
-impl<T: SharedType> Shared<'_, T> {
-    /// Waits until `reached` says yes to the value, and returns that value.
+impl<'s, T: SharedType> Shared<'s, T> {
+    /// Waits until `reached` says yes to the value, and returns that value: an integer, a float or a `bool`, or, of an enum or
+    /// a `char`, what its getter gives, a `Result`.
     ///
     /// The thread sleeps meanwhile: it is woken when this host's arbiter has seen a store to the same 64 bytes, by
     /// another host, or by another process or thread of this one. Of values that follow each other fast, some may be
@@ -32,22 +34,26 @@ impl<T: SharedType> Shared<'_, T> {
     ///
     /// # Errors
     /// What the session's end causes.
-    pub fn wait_until(self, reached: impl FnMut(T) -> bool) -> Result<T>
+    pub fn wait_until(self, reached: impl FnMut(T::ReadGetter<'s>) -> bool) -> Result<T::ReadGetter<'s>>
     where
-        T: Scalar,
+        T::ReadGetter<'s>: Loaded,
     {
-        until(self, reached, None)
+        until(self.place(), || T::read_field(self.read_only()), reached, None)
     }
 
     /// As [`wait_until`](Self::wait_until), but no longer than `timeout`.
     ///
     /// # Errors
     /// [`Error::TimedOut`], or what the session's end causes.
-    pub fn wait_until_timeout(self, reached: impl FnMut(T) -> bool, timeout: Duration) -> Result<T>
+    pub fn wait_until_timeout(
+        self,
+        reached: impl FnMut(T::ReadGetter<'s>) -> bool,
+        timeout: Duration,
+    ) -> Result<T::ReadGetter<'s>>
     where
-        T: Scalar,
+        T::ReadGetter<'s>: Loaded,
     {
-        until(self, reached, Some(timeout))
+        until(self.place(), || T::read_field(self.read_only()), reached, Some(timeout))
     }
 }
 
@@ -87,14 +93,14 @@ impl AtomicFlag<'_> {
     }
 }
 
-impl<T: SharedType> ReadOnly<'_, T> {
+impl<'s, T: SharedType> ReadOnly<'s, T> {
     /// Waits until `reached` says yes to the value, and returns that value; see [`Shared::wait_until`].
     ///
     /// # Errors
     /// What the session's end causes.
-    pub fn wait_until(self, reached: impl FnMut(T) -> bool) -> Result<T>
+    pub fn wait_until(self, reached: impl FnMut(T::ReadGetter<'s>) -> bool) -> Result<T::ReadGetter<'s>>
     where
-        T: Scalar,
+        T::ReadGetter<'s>: Loaded,
     {
         self.shared().wait_until(reached)
     }
@@ -103,18 +109,28 @@ impl<T: SharedType> ReadOnly<'_, T> {
     ///
     /// # Errors
     /// [`Error::TimedOut`], or what the session's end causes.
-    pub fn wait_until_timeout(self, reached: impl FnMut(T) -> bool, timeout: Duration) -> Result<T>
+    pub fn wait_until_timeout(
+        self,
+        reached: impl FnMut(T::ReadGetter<'s>) -> bool,
+        timeout: Duration,
+    ) -> Result<T::ReadGetter<'s>>
     where
-        T: Scalar,
+        T::ReadGetter<'s>: Loaded,
     {
         self.shared().wait_until_timeout(reached, timeout)
     }
 }
 
-fn until<T: Scalar>(field: Shared<'_, T>, mut reached: impl FnMut(T) -> bool, timeout: Option<Duration>) -> Result<T> {
-    let (region, offset) = (field.place().region(), field.place().offset());
+/// Waits for what `load` finds at `place`.
+fn until<V: Copy>(
+    place: Place<'_>,
+    load: impl Fn() -> V,
+    mut reached: impl FnMut(V) -> bool,
+    timeout: Option<Duration>,
+) -> Result<V> {
+    let (region, offset) = (place.region(), place.offset());
     let (watch, barrier) = (&region.log().control().watch, region.log().barrier());
-    let mut look = || Some(field.load()).filter(|value| reached(*value));
+    let mut look = || Some(load()).filter(|value| reached(*value));
     let deadline = timeout.and_then(deadline);
     for _ in 0..POLLS {
         if let Some(value) = look() {

@@ -67,6 +67,10 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, [T; N]> {
     }
 
     /// Stores element `index`; see [`Slice::set`].
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     #[track_caller]
     pub fn set(self, index: usize, value: T)

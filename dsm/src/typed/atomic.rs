@@ -33,6 +33,24 @@ impl<'s, T: AtomicWord> Shared<'s, T> {
 /// The methods take an [`Ordering`] so that code reads, and can be moved, as it is known. Whatever ordering is
 /// asked for, every operation is sequentially consistent: it has one place in the session's total order, and
 /// it returns only when everything before that place is visible here. A weaker one would cost the same.
+///
+/// ```
+/// use dsm::prelude::*;
+///
+/// #[dsm::shared]
+/// pub struct Work {
+///     pub next: u64,
+/// }
+///
+/// # fn main() -> dsm::Result<()> {
+#[doc = include_str!("../sync/example.txt")]
+/// let work = session.open::<Work>("work")?;
+/// assert_eq!(work.next_atomic().fetch_add(2, SeqCst), 0); // the value before
+/// assert_eq!(work.next_atomic().compare_exchange(2, 5, SeqCst, SeqCst), Ok(2));
+/// assert_eq!(work.next_atomic().fetch_max(3, SeqCst), 5);
+/// # Ok(())
+/// # }
+/// ```
 #[repr(transparent)]
 pub struct Atomic<'s, T: Integer>(Shared<'s, T>);
 
@@ -53,60 +71,100 @@ impl<'s, T: Integer> Atomic<'s, T> {
 
     /// Stores `value`, and returns when the store and everything before it in the total order is visible here.
     /// (The plain setter does not wait.)
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn store(self, value: T, order: Ordering) {
         self.swap(value, order);
     }
 
     /// Stores `value` and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn swap(self, value: T, _order: Ordering) -> T {
         self.rmw(Rmw::Swap, value)
     }
 
     /// Adds, wrapping around, and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_add(self, value: T, _order: Ordering) -> T {
         self.rmw(Rmw::Add, value)
     }
 
     /// Subtracts, wrapping around, and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_sub(self, value: T, _order: Ordering) -> T {
         self.rmw(Rmw::Sub, value)
     }
 
     /// Stores the bitwise "and" and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_and(self, value: T, _order: Ordering) -> T {
         self.rmw(Rmw::And, value)
     }
 
     /// Stores `!(old & value)` and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_nand(self, value: T, _order: Ordering) -> T {
         self.rmw(Rmw::Nand, value)
     }
 
     /// Stores the bitwise "or" and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_or(self, value: T, _order: Ordering) -> T {
         self.rmw(Rmw::Or, value)
     }
 
     /// Stores the bitwise "exclusive or" and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_xor(self, value: T, _order: Ordering) -> T {
         self.rmw(Rmw::Xor, value)
     }
 
     /// Stores the larger of the two and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_max(self, value: T, _order: Ordering) -> T {
         self.rmw(if T::SIGNED { Rmw::MaxSigned } else { Rmw::MaxUnsigned }, value)
     }
 
     /// Stores the smaller of the two and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_min(self, value: T, _order: Ordering) -> T {
         self.rmw(if T::SIGNED { Rmw::MinSigned } else { Rmw::MinUnsigned }, value)
@@ -117,6 +175,10 @@ impl<'s, T: Integer> Atomic<'s, T> {
     /// # Errors
     ///
     /// The value, if it is another; nothing is stored then. In both cases what is returned is the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn compare_exchange(self, current: T, new: T, _success: Ordering, _failure: Ordering) -> Result<T, T> {
         let expected = current.to_bits();
@@ -129,6 +191,10 @@ impl<'s, T: Integer> Atomic<'s, T> {
     /// # Errors
     ///
     /// The value, if it is another.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn compare_exchange_weak(self, current: T, new: T, success: Ordering, failure: Ordering) -> Result<T, T> {
         self.compare_exchange(current, new, success, failure)
@@ -140,6 +206,10 @@ impl<'s, T: Integer> Atomic<'s, T> {
     /// # Errors
     ///
     /// The value for which `update` returned `None`; nothing is stored then.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_update(
         self,
@@ -229,7 +299,9 @@ macro_rules! std_atomic {
             /// door: for those of [`Shared::atomic`] no trap is needed.
             ///
             /// This is the one kind of reference to shared memory that there is: an atomic may be changed by others
-            /// while it is borrowed.
+            /// while it is borrowed. Its plain `store(_, Relaxed)` is a store like any other.
+            ///
+            /// What stores through it when the session has ended ends the process, as any plain store would then.
             #[inline]
             #[must_use]
             pub fn as_std(self) -> &'s atomic::$name {
@@ -275,36 +347,60 @@ impl<'s> AtomicFlag<'s> {
     }
 
     /// Stores `value`, and returns when the store and everything before it in the total order is visible here.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn store(self, value: bool, order: Ordering) {
         self.swap(value, order);
     }
 
     /// Stores `value` and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn swap(self, value: bool, order: Ordering) -> bool {
         self.0.swap(u8::from(value), order) != 0
     }
 
     /// Stores the logical "and" and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_and(self, value: bool, order: Ordering) -> bool {
         if value { self.keep(order) } else { self.swap(false, order) }
     }
 
     /// Stores the logical "or" and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_or(self, value: bool, order: Ordering) -> bool {
         if value { self.swap(true, order) } else { self.keep(order) }
     }
 
     /// Stores the logical "exclusive or" and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn fetch_xor(self, value: bool, order: Ordering) -> bool {
         if value { self.fetch_not(order) } else { self.keep(order) }
     }
 
     /// Stores the opposite and returns the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     pub fn fetch_not(self, order: Ordering) -> bool {
         let mut old = self.0.load(order);
         loop {
@@ -320,6 +416,10 @@ impl<'s> AtomicFlag<'s> {
     /// # Errors
     ///
     /// The value, if it is another; nothing is stored then. In both cases what is returned is the value before.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     pub fn compare_exchange(
         self,
         current: bool,

@@ -239,6 +239,9 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, List<T, N>> {
     ///
     /// # Errors
     /// [`CapacityError`] when it is full.
+    ///
+    /// # Panics
+    /// When the session has ended.
     pub fn push(self, item: T) -> Result<(), CapacityError>
     where
         T: Copy,
@@ -250,6 +253,9 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, List<T, N>> {
     ///
     /// # Errors
     /// [`CapacityError`] when there is no room for all of them; none is stored then.
+    ///
+    /// # Panics
+    /// When the session has ended.
     pub fn extend_from_slice(self, items: &[T]) -> Result<(), CapacityError>
     where
         T: Copy,
@@ -265,6 +271,9 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, List<T, N>> {
     }
 
     /// Takes the last element, if there is one.
+    ///
+    /// # Panics
+    /// When the session has ended.
     #[must_use = "`truncate` drops elements"]
     pub fn pop(self) -> Option<T>
     where
@@ -277,11 +286,17 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, List<T, N>> {
     }
 
     /// Drops all elements but the first `len`.
+    ///
+    /// # Panics
+    /// When the session has ended.
     pub fn truncate(self, len: usize) {
         self.set_len(len.min(self.len()));
     }
 
     /// Drops all elements.
+    ///
+    /// # Panics
+    /// When the session has ended.
     pub fn clear(self) {
         self.set_len(0);
     }

@@ -28,9 +28,30 @@
 //! 5. *A hole is private.* Within a [hole](crate::Hole) there is a `&mut T`, to a working copy that belongs to this process
 //!    alone and was checked as in step 3. What is published is the difference of bytes.
 //!
+//! The bytes of a session are mapped twice: the *view*, where handles point, and the library's *alias*, by which setters and
+//! the arbiter store. To the compiler these are two allocations, which other processes write as well; so nothing is
+//! assumed of the one because of what was done to the other, as it is with memory that a device shares. A getter's volatile load,
+//! and a setter's volatile store or assembly, may meet another thread's at the same word. In Rust's model of one program
+//! that would be a data race. Here each is exactly one instruction that the compiler does not look into, of a width
+//! that the processor carries out whole, on bytes to which no reference exists; its result is what x86-TSO says, and
+//! the [promise](crate) of the whole session builds on that. It is the argument by which memory-mapped devices and the
+//! kernel's shared rings are used from Rust; the language has no better one for memory that other programs write.
+//!
+//! A [`Pointer`] is a number that was stored by anybody. It becomes a handle only if what this process knows of the segment
+//! that it leads to (by the types with which it was opened, which the session has compared) has a value of that very type at
+//! that very place. So it is aligned, mapped for as long as the session, and not behind a lock.
+//!
+//! What is under a [lock](crate::field::Mutex), or [`Versioned`], has no way to it but its own: the type itself cannot be
+//! copied, `Layout` marks it, and whatever works on whole values or their bytes (holes, [`io`](crate::io), fields by
+//! number, pointers) leaves it out or does not compile. That is about meaning; it would be sound all the same, since
+//! a locked value is memory like any other.
+//!
 //! The exception to the first step are the atomics of std. An `&AtomicU64` promises nothing about the value, and any bytes
 //! are one, so `Shared::as_std` may give it: each operation is one instruction, those that store are captured by the trap
-//! door, and the session's total order makes them atomic on all hosts. An `AtomicBool` allows but two bytes, so there is
+//! door, and the session's total order makes them atomic on all hosts. Who stores meanwhile (the arbiter, the library by the
+//! alias, other processes) stores whole words of that size or larger ones that contain it, as another thread's atomic would.
+//! Its lifetime is the handle's, so the memory is mapped for as long; it is shared and never exclusive, and `get_mut`, which
+//! would need the latter, is there in holes alone, on the private copy. An `AtomicBool` allows but two bytes, so there is
 //! no reference to one, but a handle with its operations, [`AtomicFlag`].
 //!
 //! A value of a type that is not `Copy` (with atomics or locks in it) cannot be copied in or out as a whole: behind a
@@ -41,9 +62,11 @@ mod array;
 mod atomic;
 mod check;
 mod description;
+mod exchange;
 mod layout;
 mod line;
 mod list;
+mod opaque;
 mod pointer;
 #[doc(hidden)]
 pub mod private;
@@ -61,9 +84,10 @@ pub use dsm_core::segment::FieldDesc;
 pub use layout::{Argument, Field, Kind, Layout, Variant};
 pub use line::Line;
 pub use list::List;
+pub(crate) use opaque::{Types, has_opaque, restore};
 pub use pointer::{BadPointer, Pointer};
 pub use read_only::{ReadOnly, ReadOnlySlice};
-pub use scalar::{Integer, Scalar};
+pub use scalar::{Integer, Loaded, Scalar};
 pub use shared::{Assign, Plain, Shared, SharedType, Unstructured};
 pub(crate) use shared::{bytes_of, overwrite, zeroed};
 pub use slice::{IntoIter, Slice};

@@ -1,6 +1,7 @@
 //! [`Pointer`]: where another value of the session is.
 
 use super::layout::{Field, Layout};
+use super::opaque;
 use super::private::structure;
 use super::read_only::ReadOnly;
 use super::shared::{Assign, Plain, Shared, SharedType, its_own_handle};
@@ -9,6 +10,7 @@ use crate::region::Region;
 use crate::session::Session;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
 
 /// A pointer to a `T` in shared memory of the same session, which means the same on every host: the distance from the
 /// session's beginning.
@@ -35,16 +37,17 @@ use std::marker::PhantomData;
 /// # }
 /// ```
 ///
-/// Following it is checked: it must point into one segment that this process has opened, to where a `T` can be, and must
-/// have been made from the handle of a `T`. What another process stored there is an error at worst. What is not checked is
-/// whether the `T` is still in use: a value that its owner uses for something else has other contents.
+/// Following it is checked: it must lead into a segment that this process has opened, to where the segment's type has a `T`
+/// that is not behind a lock. (So one that is made of the handle that a guard gives
+/// cannot be followed. Point to the lock instead: `Pointer<field::Mutex<T>>`.) What another process stored there is an error
+/// at worst. What is not checked is whether the `T` is still in use: a value that its owner uses for something else has
+/// other contents.
 ///
-/// It takes 16 bytes, aligned to 8. All zeros point to nothing.
-#[repr(C)]
+/// It is a word of 8 bytes, which is never seen torn. All zeros point to nothing. [`swap`](Shared::swap) and
+/// [`compare_exchange`](Shared::compare_exchange) change it at one place in the session's order.
+#[repr(transparent)]
 pub struct Pointer<T> {
     offset: u64,
-    /// Of the type; with nothing behind the pointer, 0.
-    fingerprint: u64,
     _type: PhantomData<fn() -> T>,
 }
 
@@ -58,21 +61,24 @@ pub enum BadPointer {
     /// No value of the type can be there.
     #[error("a pointer to offset {0:#x} of the session, which is not aligned for its type")]
     Misaligned(u64),
-    /// It was not made from a handle of the type.
-    #[error("a pointer to offset {0:#x} of the session, which was made for another type")]
+    /// There is something else than a value of the type.
+    #[error("a pointer to offset {0:#x} of the session, where there is no value of its type")]
     OtherType(u64),
+    /// What is there is behind a lock, or published: it is reached by way of that alone.
+    #[error("a pointer to offset {0:#x} of the session, which lies behind a lock: point to the lock instead")]
+    Locked(u64),
     /// The handle is one of another session.
     #[error("a pointer cannot lead into another session")]
     OtherSession,
 }
 
 impl<T> Pointer<T> {
-    const FIELDS: &'static [Field] = &[Field::new("offset", 0, u64::LAYOUT), Field::new("fingerprint", 8, u64::LAYOUT)];
+    const FIELDS: &'static [Field] = &[Field::new("offset", 0, u64::LAYOUT)];
 
     /// Points to nothing.
     #[must_use]
     pub const fn null() -> Self {
-        Self { offset: 0, fingerprint: 0, _type: PhantomData }
+        Self { offset: 0, _type: PhantomData }
     }
 
     /// Whether it points to nothing.
@@ -86,7 +92,7 @@ impl<T: SharedType> Pointer<T> {
     /// Points to what `shared` is the handle of.
     #[must_use]
     pub fn to(shared: Shared<'_, T>) -> Self {
-        Self { offset: shared.place().offset(), fingerprint: T::LAYOUT.fingerprint, _type: PhantomData }
+        Self { offset: shared.place().offset(), _type: PhantomData }
     }
 
     /// The handle of what it points to in `session`; `None` when that is nothing.
@@ -98,19 +104,14 @@ impl<T: SharedType> Pointer<T> {
     }
 
     fn resolve_in(self, region: &Region) -> Result<Option<Shared<'_, T>>, BadPointer> {
-        let Self { offset, fingerprint, .. } = self;
+        let offset = self.offset;
         if offset == 0 {
             return Ok(None);
-        }
-        if fingerprint != T::LAYOUT.fingerprint {
-            return Err(BadPointer::OtherType(offset));
         }
         if !offset.is_multiple_of(align_of::<T>() as u64) {
             return Err(BadPointer::Misaligned(offset));
         }
-        if !region.contains(offset, size_of::<T>()) {
-            return Err(BadPointer::Outside(offset));
-        }
+        opaque::find(region, offset, T::LAYOUT)?;
         // SAFETY: aligned (the view begins at a page, and so does offset 0), and mapped for as long as the region.
         Ok(Some(unsafe { Shared::new(Place::new(region, offset)) }))
     }
@@ -132,7 +133,7 @@ impl<T> Default for Pointer<T> {
 
 impl<T> PartialEq for Pointer<T> {
     fn eq(&self, other: &Self) -> bool {
-        (self.offset, self.fingerprint) == (other.offset, other.fingerprint)
+        self.offset == other.offset
     }
 }
 
@@ -144,7 +145,7 @@ impl<T> fmt::Debug for Pointer<T> {
     }
 }
 
-// SAFETY: two integers without padding (what has no bytes aside), of which any bytes are a value; the offset means the
+// SAFETY: an integer (and what has no bytes), of which any bytes are a value; the offset means the
 // same in every process; `Unstructured` is a transparent wrapper of the handle. (The layout does not name `T`, which may
 // have a `Pointer<T>` in it.)
 unsafe impl<T: 'static> SharedType for Pointer<T> {
@@ -152,7 +153,7 @@ unsafe impl<T: 'static> SharedType for Pointer<T> {
     its_own_handle!();
 }
 
-// SAFETY: nothing but integers.
+// SAFETY: nothing but an integer.
 unsafe impl<T: 'static> Plain for Pointer<T> {}
 
 impl<T: 'static> Assign for Pointer<T> {
@@ -174,10 +175,13 @@ impl<'s, T: SharedType> Shared<'s, Pointer<T>> {
         self.load().resolve_in(self.place().region())
     }
 
-    /// Makes it point to what `target` is the handle of, or to nothing. On other hosts the offset is never seen torn.
+    /// Makes it point to what `target` is the handle of, or to nothing.
     ///
     /// # Errors
     /// [`BadPointer::OtherSession`].
+    ///
+    /// # Panics
+    /// When the session has ended.
     pub fn point_to(self, target: Option<Shared<'_, T>>) -> Result<(), BadPointer> {
         let pointer = match target {
             Some(target) if target.place().region().name != self.place().region().name => {
@@ -188,6 +192,36 @@ impl<'s, T: SharedType> Shared<'s, Pointer<T>> {
         };
         self.store(&pointer);
         Ok(())
+    }
+}
+
+impl<T: SharedType> Shared<'_, Pointer<T>> {
+    /// Stores `pointer`, and returns the one before. Atomic across all hosts, as [`Atomic::swap`](super::Atomic::swap) is.
+    ///
+    /// # Panics
+    /// When the session has ended.
+    pub fn swap(self, pointer: Pointer<T>, order: Ordering) -> Pointer<T> {
+        Pointer { offset: self.part::<u64, 0>().atomic().swap(pointer.offset, order), _type: PhantomData }
+    }
+
+    /// Stores `new` if it is `current`. Atomic across all hosts, as
+    /// [`Atomic::compare_exchange`](super::Atomic::compare_exchange) is.
+    ///
+    /// # Errors
+    /// The pointer, if it is another; nothing is stored then. In both cases what is returned is the pointer before.
+    ///
+    /// # Panics
+    /// When the session has ended.
+    pub fn compare_exchange(
+        self,
+        current: Pointer<T>,
+        new: Pointer<T>,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<Pointer<T>, Pointer<T>> {
+        let pointer = |offset| Pointer { offset, _type: PhantomData };
+        let word = self.part::<u64, 0>().atomic();
+        word.compare_exchange(current.offset, new.offset, success, failure).map(pointer).map_err(pointer)
     }
 }
 

@@ -65,7 +65,7 @@ impl<'s, T: SharedType> ReadOnly<'s, T> {
     /// The handle of field number `INDEX`, which is an `F`.
     #[inline]
     pub(super) fn part<F: SharedType, const INDEX: usize>(this: Self) -> ReadOnly<'s, F> {
-        ReadOnly(F::field_of::<T, INDEX>(this.0))
+        ReadOnly(this.0.part::<F, INDEX>())
     }
 }
 

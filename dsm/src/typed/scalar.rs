@@ -4,7 +4,7 @@ use super::atomic::AtomicWord;
 use super::check::InvalidValue;
 use super::layout::Layout;
 use super::read_only::ReadOnly;
-use super::shared::{Assign, Plain, Shared, SharedType, Unstructured};
+use super::shared::{Assign, Plain, Shared, SharedType, Unstructured, never};
 use crate::place::Place;
 
 /// An integer, a float or a `bool`: what is loaded and stored whole, never torn.
@@ -12,7 +12,36 @@ use crate::place::Place;
     message = "`{Self}` is not an integer, a float or a `bool`",
     note = "larger values are copied by `load()` and `store()`"
 )]
-pub trait Scalar: Plain + Assign + sealed::Sealed {}
+pub trait Scalar:
+    Plain + Assign + Loaded<Value = Self> + for<'s> SharedType<ReadGetter<'s> = Self> + sealed::Sealed
+{
+}
+
+/// What the getter of a word gives, if it gives a value: integers, floats and `bool`s, and the `Result` of `char`s and enums.
+#[diagnostic::on_unimplemented(
+    message = "only integers, floats, `bool`s, `char`s and enums can be waited for",
+    label = "a value that is larger than a word",
+    note = "wait for one of its fields: `value.field_ref().wait_until(...)`"
+)]
+pub trait Loaded: Copy + sealed::Sealed {
+    /// What is stored: the value, or that of the `Result`.
+    type Value;
+
+    /// What the getter gives when this was found.
+    #[doc(hidden)]
+    fn loaded(found: Result<Self::Value, InvalidValue>) -> Self;
+}
+
+impl<T> sealed::Sealed for Result<T, InvalidValue> {}
+
+impl<T: Copy> Loaded for Result<T, InvalidValue> {
+    type Value = T;
+
+    #[inline]
+    fn loaded(found: Self) -> Self {
+        found
+    }
+}
 
 /// An integer: what has atomic operations across hosts.
 #[diagnostic::on_unimplemented(
@@ -48,6 +77,10 @@ impl<'s, T: Scalar> Shared<'s, T> {
     }
 
     /// Stores `value`. It is on its way to every host when this returns, in the order of this host's stores.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn set(self, value: T) {
         self.store(&value);
@@ -58,6 +91,15 @@ impl<'s, T: Scalar> Shared<'s, T> {
 macro_rules! word {
     ($($scalar:ident: $layout:expr, $load:expr, $store:expr;)*) => {$(
         impl sealed::Sealed for $scalar {}
+
+        impl Loaded for $scalar {
+            type Value = Self;
+
+            #[inline]
+            fn loaded(found: Result<Self, InvalidValue>) -> Self {
+                found.unwrap_or_else(|invalid| never(&invalid))
+            }
+        }
 
         // SAFETY: the layout is the type's own, a primitive has no padding, and the check, if it needs one, makes values
         // of it. `Unstructured` is a transparent wrapper of the handle.

@@ -2,6 +2,7 @@
 
 use super::check::InvalidValue;
 use super::layout::Layout;
+use super::opaque::{begins_with, field_layout, is_opaque};
 use super::read_only::ReadOnly;
 use crate::place::Place;
 use std::fmt;
@@ -53,10 +54,11 @@ pub unsafe trait SharedType: Sized + Send + Sync + 'static {
     type ReadGetter<'s>;
 
     /// Field number `INDEX` of `S`, which is of this type. Safe for any number, because one that does not fit does not
-    /// compile.
+    /// compile, nor one that is not of this type, or lies behind a lock.
     #[doc(hidden)]
     #[inline]
     fn field_of<S: SharedType, const INDEX: usize>(of: Shared<'_, S>) -> Shared<'_, Self> {
+        const { assert_open::<S, Self, INDEX>() }
         of.part::<Self, INDEX>()
     }
 
@@ -64,6 +66,7 @@ pub unsafe trait SharedType: Sized + Send + Sync + 'static {
     #[doc(hidden)]
     #[inline]
     fn read_field_of<S: SharedType, const INDEX: usize>(of: ReadOnly<'_, S>) -> ReadOnly<'_, Self> {
+        const { assert_open::<S, Self, INDEX>() }
         ReadOnly::part::<Self, INDEX>(of)
     }
 
@@ -130,6 +133,30 @@ pub trait Assign: SharedType {
 ///
 /// Of a struct, the fields are reached by the accessors that [`#[dsm::shared]`](macro@crate::shared) makes;
 /// the handle dereferences to the type that has them. A handle is good for as long as the session is borrowed.
+///
+/// ```
+/// #[dsm::shared]
+/// #[derive(Debug, PartialEq)]
+/// pub struct Board {
+///     pub turn: u32,
+///     pub phase: u32,
+/// }
+///
+/// # fn main() -> dsm::Result<()> {
+#[doc = include_str!("../sync/example.txt")]
+/// let board = session.open::<Board>("board")?;
+/// board.set_turn(7); // on its way to all hosts
+/// board.update_turn(|turn| turn + 1);
+/// assert_eq!(board.turn(), 8); // a load from local memory
+/// board.store(&Board { turn: 1, phase: 2 }); // all of it
+/// assert_eq!(board.load(), Board { turn: 1, phase: 2 });
+/// let reader = board.read_only(); // has no setters
+/// std::thread::scope(|scope| {
+///     scope.spawn(move || assert_eq!(reader.phase(), 2));
+/// });
+/// # Ok(())
+/// # }
+/// ```
 #[repr(transparent)]
 pub struct Shared<'s, T> {
     place: Place<'s>,
@@ -187,6 +214,10 @@ impl<'s, T: SharedType> Shared<'s, T> {
     /// Copies `value` in.
     ///
     /// No aligned word of 8 bytes in it is ever seen torn, but what is wider may be seen half stored.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn store(self, value: &T)
     where
@@ -197,6 +228,10 @@ impl<'s, T: SharedType> Shared<'s, T> {
 
     /// Loads the value and stores what `change` makes of it. Not atomic: what somebody else stores in between is
     /// overwritten, unless a semaphore keeps them away. For integers see [`Atomic::fetch_update`](super::Atomic::fetch_update).
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     #[inline]
     pub fn update(self, change: impl FnOnce(T) -> T)
     where
@@ -232,9 +267,10 @@ impl<'s, T: SharedType> Shared<'s, T> {
         this.as_ptr() == other.as_ptr()
     }
 
-    /// Field number `INDEX`, which is an `F`. Whether there is one is checked by the compiler.
+    /// Field number `INDEX`, which is an `F`. Whether there is room for one is checked by the compiler; whether whoever
+    /// asks may have it is not.
     #[inline]
-    pub(super) fn part<F: SharedType, const INDEX: usize>(self) -> Shared<'s, F> {
+    pub(crate) fn part<F: SharedType, const INDEX: usize>(self) -> Shared<'s, F> {
         let offset = const {
             let offset = T::LAYOUT.offset_of(INDEX);
             assert!(offset <= size_of::<T>() && size_of::<F>() <= size_of::<T>() - offset);
@@ -320,6 +356,12 @@ macro_rules! its_own_handle {
 }
 pub(super) use its_own_handle;
 
+/// Fails the build if field number `INDEX` of `S` does not begin with a `T`, or may not be reached as a field.
+const fn assert_open<S: SharedType, T: SharedType, const INDEX: usize>() {
+    assert!(!is_opaque(S::LAYOUT), "what is under a lock, or published, is reached by the methods of its handle alone");
+    assert!(begins_with(field_layout(S::LAYOUT, INDEX), T::LAYOUT.fingerprint), "the field is of another type");
+}
+
 /// Loads the bytes of a `T`: with one instruction if it is a word.
 #[inline]
 fn load<T>(place: Place<'_>, bytes: &mut [u8]) {
@@ -387,4 +429,35 @@ pub(crate) fn overwrite<T: Plain>(values: &mut [T], load: impl FnOnce(&mut [u8])
     let bytes = unsafe { slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), len) };
     let checked = Checked(bytes, T::LAYOUT);
     load(&mut *checked.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field;
+    use crate::typed::{List, Versioned};
+
+    #[test]
+    fn fields_of_what_is_in_the_open() {
+        assert_open::<List<u16, 5>, [u16; 5], 1>();
+        assert_open::<field::Semaphore<2>, u32, 0>();
+    }
+
+    #[test]
+    #[should_panic(expected = "reached by the methods of its handle alone")]
+    fn no_field_of_a_lock() {
+        assert_open::<field::Mutex<u64>, u64, 0>();
+    }
+
+    #[test]
+    #[should_panic(expected = "reached by the methods of its handle alone")]
+    fn no_field_of_what_is_published() {
+        assert_open::<Versioned<u64>, u64, 0>();
+    }
+
+    #[test]
+    #[should_panic(expected = "the field is of another type")]
+    fn no_field_by_another_type() {
+        assert_open::<List<field::Mutex<u16>, 5>, [u16; 5], 1>();
+    }
 }

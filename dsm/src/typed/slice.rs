@@ -20,6 +20,24 @@ const FILL_BYTES: usize = 4096;
 /// that is out of bounds panics.
 ///
 /// Of arrays of arrays, `at(row)` is the handle of a row, which has `get(column)` and `set(column, value)`.
+///
+/// ```
+/// # fn main() -> dsm::Result<()> {
+#[doc = include_str!("../sync/example.txt")]
+/// let numbers = session.array::<u32>("numbers", 100)?;
+/// numbers.set(3, 42);
+/// numbers.range(10..20).fill(7);
+/// numbers.range(..2).copy_from_slice(&[1, 2]);
+/// assert_eq!(numbers.range(..4).to_vec(), [1, 2, 0, 42]);
+/// assert_eq!(numbers.iter().sum::<u32>(), 1 + 2 + 42 + 10 * 7);
+/// // The share of one of four ranks.
+/// assert_eq!(numbers.chunk(1, 4).len(), 25);
+/// let rows = session.array::<[f64; 3]>("rows", 10)?;
+/// rows.at(9).set(2, 0.5);
+/// assert_eq!(rows.get(9), [0.0, 0.0, 0.5]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Slice<'s, T> {
     place: Place<'s>,
     len: usize,
@@ -112,7 +130,7 @@ impl<'s, T: SharedType> Slice<'s, T> {
     ///
     /// # Panics
     ///
-    /// If `index` is out of bounds.
+    /// If `index` is out of bounds; when the session has ended.
     #[inline]
     #[track_caller]
     pub fn set(self, index: usize, value: T)
@@ -126,7 +144,7 @@ impl<'s, T: SharedType> Slice<'s, T> {
     ///
     /// # Panics
     ///
-    /// If `index` is out of bounds.
+    /// If `index` is out of bounds; when the session has ended.
     #[inline]
     #[track_caller]
     pub fn update(self, index: usize, change: impl FnOnce(T) -> T)
@@ -167,6 +185,10 @@ impl<'s, T: SharedType> Slice<'s, T> {
     }
 
     /// Stores `value` in every element.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     pub fn fill(self, value: T)
     where
         T: Copy,
@@ -189,7 +211,7 @@ impl<'s, T: SharedType> Slice<'s, T> {
     ///
     /// # Panics
     ///
-    /// If `source` has another length.
+    /// If `source` has another length; when the session has ended.
     #[track_caller]
     pub fn copy_from_slice(self, source: &[T])
     where

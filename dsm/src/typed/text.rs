@@ -49,6 +49,7 @@ const LEN: usize = 4;
 /// What was to be stored is longer than there is room for; nothing is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{needed} are too many: there is room for {capacity}")]
+#[non_exhaustive]
 pub struct CapacityError {
     /// How many bytes or elements it would be then.
     pub needed: usize,
@@ -188,6 +189,10 @@ impl<const N: usize> Shared<'_, Text<N>> {
     ///
     /// # Errors
     /// [`CapacityError`]: it is longer than `N` bytes, and the old one stays.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     pub fn set(self, text: &str) -> Result<(), CapacityError> {
         if text.len() > N {
             return Err(CapacityError { needed: text.len(), capacity: N });
@@ -204,6 +209,10 @@ impl<const N: usize> Shared<'_, Text<N>> {
     ///
     /// # Errors
     /// [`CapacityError`]: it would be longer than `N` bytes, and the old one stays.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     pub fn push_str(self, text: &str) -> Result<(), CapacityError> {
         let len = self.len();
         let needed = len.saturating_add(text.len());
@@ -216,6 +225,10 @@ impl<const N: usize> Shared<'_, Text<N>> {
     }
 
     /// Makes it the empty text.
+    ///
+    /// # Panics
+    ///
+    /// When the session has ended.
     pub fn clear(self) {
         self.place().store_bytes(&[0; LEN]);
     }

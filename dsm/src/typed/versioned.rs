@@ -3,7 +3,7 @@
 use super::layout::{Argument, Field, Layout};
 use super::private::structure;
 use super::read_only::ReadOnly;
-use super::shared::{Assign, Plain, Shared, SharedType, its_own_handle};
+use super::shared::{Shared, SharedType, its_own_handle};
 use crate::semaphore::SemaphoreGuard;
 use crate::sync::{Object, open_at};
 use crate::wait::deadline;
@@ -44,14 +44,17 @@ use std::time::{Duration, Instant};
 /// Publishers take turns by a semaphore of the session. One that dies in the middle has changed only the copy that does
 /// not count: readers go on with the last published state, and the next publisher gets its turn.
 ///
-/// `T` is a type of which any bytes make a value (no `char`s, no enums). The bytes are 16 (the version, and 8 that are reserved) and twice those of `T`. `T` may be aligned to at most 16 bytes,
+/// It is changed by its own methods alone: there is no setter, a struct with one in it is not copied as a whole, and a
+/// [hole](crate::Hole) over that struct leaves it as it is.
+///
+/// `T` can be copied (it has no atomics or locks in it). Where not all bytes make a `T`, as of enums and `char`s, a
+/// snapshot is checked as any other copy. The bytes are 16 (the version, and 8 that are reserved) and twice those of `T`. `T` may be aligned to at most 16 bytes,
 /// and the whole must have no padding: one of an alignment of 1, 2 or 4 must have a multiple of 4 bytes.
-#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Versioned<T> {
-    version: u64,
+    _version: u64,
     _reserved: u64,
-    copies: [T; 2],
+    _copies: [T; 2],
 }
 
 /// Where the copies begin.
@@ -73,20 +76,11 @@ impl<T: SharedType> Versioned<T> {
             "what is versioned must have a multiple of 4 bytes: fill it up by a field `_pad: [u8; N]`"
         );
     };
-
-    /// A value that is stored as a whole with the struct that it is a field of: `value`, as version 0.
-    #[must_use]
-    pub fn new(value: T) -> Self
-    where
-        T: Copy,
-    {
-        Self { version: 0, _reserved: 0, copies: [value; 2] }
-    }
 }
 
 // SAFETY: a struct `repr(C)` of shared types, whose padding is asserted away wherever its layout is used; `Unstructured`
 // is a transparent wrapper of the handle.
-unsafe impl<T: SharedType> SharedType for Versioned<T> {
+unsafe impl<T: SharedType + Copy> SharedType for Versioned<T> {
     const LAYOUT: &'static Layout = &{
         let () = Self::HAS_NO_PADDING;
         structure::<Self>("Versioned", Self::FIELDS).with_arguments(Self::ARGUMENTS)
@@ -94,22 +88,10 @@ unsafe impl<T: SharedType> SharedType for Versioned<T> {
     its_own_handle!();
 }
 
-// SAFETY: any bytes are a version, and any are a `T`.
-unsafe impl<T: Plain> Plain for Versioned<T> {}
-
-impl<T: SharedType + Copy> Assign for Versioned<T> {
-    type Setter<'a> = &'a Self;
-
-    #[inline]
-    fn set_field(field: Shared<'_, Self>, value: &Self) {
-        field.store(value);
-    }
-}
-
 /// Looks at a version that is changing before a reader gives the processor away.
 const TRIES: u32 = 16;
 
-impl<'s, T: Plain> Shared<'s, Versioned<T>> {
+impl<'s, T: SharedType + Copy> Shared<'s, Versioned<T>> {
     fn version_word(self) -> Shared<'s, u64> {
         self.part::<u64, 0>()
     }
@@ -132,7 +114,8 @@ impl<'s, T: Plain> Shared<'s, Versioned<T>> {
     /// published while it copies, so a large value that is published without pause may take several tries.
     ///
     /// # Errors
-    /// What the session's end causes.
+    /// [`Error::InvalidValue`] when what is published is no value of the type (created as zeros, of which it has none; or
+    /// another process has stored to it by another way), and what the session's end causes.
     pub fn snapshot(self) -> Result<T> {
         self.take(None).map(|(_, value)| value)
     }
@@ -140,7 +123,7 @@ impl<'s, T: Plain> Shared<'s, Versioned<T>> {
     /// As [`snapshot`](Self::snapshot), but tries no longer than `timeout`.
     ///
     /// # Errors
-    /// [`Error::TimedOut`], or what the session's end causes.
+    /// [`Error::TimedOut`], else as there.
     pub fn snapshot_timeout(self, timeout: Duration) -> Result<T> {
         self.take(Some(timeout)).map(|(_, value)| value)
     }
@@ -148,7 +131,7 @@ impl<'s, T: Plain> Shared<'s, Versioned<T>> {
     /// As [`snapshot`](Self::snapshot), with the version at which the state was published.
     ///
     /// # Errors
-    /// What the session's end causes.
+    /// As there.
     pub fn snapshot_with_version(self) -> Result<(u64, T)> {
         self.take(None)
     }
@@ -170,10 +153,11 @@ impl<'s, T: Plain> Shared<'s, Versioned<T>> {
             let version = self.version();
             // Acquire, here and below: the copy is loaded between the two loads of the version.
             fence(Ordering::Acquire);
-            let value = self.copy(version).load();
+            let value = self.copy(version).try_load();
             fence(Ordering::Acquire);
             if self.version() == version {
-                return Ok((version, value));
+                // Bytes that are no value are an error only where they are those of one state.
+                return Ok((version, value?));
             }
             tries = tries.wrapping_add(1);
             if !tries.is_multiple_of(TRIES) {
@@ -211,9 +195,19 @@ impl<'s, T: Plain> Shared<'s, Versioned<T>> {
     /// Publishes what `update` makes of the last state. No other state comes in between. Returns the new version.
     ///
     /// # Errors
-    /// What the session's end causes.
+    /// As [`snapshot`](Self::snapshot).
     pub fn publish_with(self, update: impl FnOnce(&mut T)) -> Result<u64> {
         let mut draft = self.draft()?;
+        update(&mut draft);
+        draft.publish()
+    }
+
+    /// As [`publish_with`](Self::publish_with), but waits no longer than `timeout` for other publishers.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], else as there.
+    pub fn publish_with_timeout(self, update: impl FnOnce(&mut T), timeout: Duration) -> Result<u64> {
+        let mut draft = self.draft_timeout(timeout)?;
         update(&mut draft);
         draft.publish()
     }
@@ -222,9 +216,9 @@ impl<'s, T: Plain> Shared<'s, Versioned<T>> {
     /// wait until it is published or dropped; readers do not.
     ///
     /// # Errors
-    /// What the session's end causes.
+    /// As [`snapshot`](Self::snapshot).
     pub fn draft(self) -> Result<Draft<'s, T>> {
-        self.begin(None)
+        self.begin(self.turn(None)?)
     }
 
     /// As [`draft`](Self::draft), but waits no longer than `timeout` for other publishers.
@@ -232,27 +226,31 @@ impl<'s, T: Plain> Shared<'s, Versioned<T>> {
     /// # Errors
     /// [`Error::TimedOut`], or what the session's end causes.
     pub fn draft_timeout(self, timeout: Duration) -> Result<Draft<'s, T>> {
-        self.begin(Some(timeout))
+        self.begin(self.turn(Some(timeout))?)
     }
 
-    fn begin(self, timeout: Option<Duration>) -> Result<Draft<'s, T>> {
-        let turn = self.turn(timeout)?;
+    fn begin(self, turn: SemaphoreGuard<'s>) -> Result<Draft<'s, T>> {
         // Nobody publishes meanwhile, and what was published before is here.
-        let value = self.copy(self.version()).load();
+        let value = self.copy(self.version()).try_load()?;
         Ok(Draft { of: self, value, turn })
     }
 
     /// The right to publish.
     fn turn(self, timeout: Option<Duration>) -> Result<SemaphoreGuard<'s>> {
-        let (region, offset) = (self.place().region(), self.place().offset());
-        let (id, name) = open_at(region, Object::Versioned, offset, SyncKind::Semaphore(1))?;
-        let turns = Semaphore::new(region, id, name);
+        let turns = self.turns()?;
         let turn = match timeout {
             None => turns.lock(),
             Some(timeout) => turns.lock_timeout(timeout),
         };
         // Whoever died with it has left something in the copy that does not count, which is stored over.
         turn.or_else(|error| error.recover())
+    }
+
+    /// The line of publishers.
+    fn turns(self) -> Result<Semaphore<'s>> {
+        let (region, offset) = (self.place().region(), self.place().offset());
+        let (id, name) = open_at(region, Object::Versioned, offset, SyncKind::Semaphore(1))?;
+        Ok(Semaphore::new(region, id, name))
     }
 
     fn replace(self, value: &T, _turn: &SemaphoreGuard<'s>) -> u64 {
@@ -265,7 +263,54 @@ impl<'s, T: Plain> Shared<'s, Versioned<T>> {
     }
 }
 
-impl<T: Plain> ReadOnly<'_, Versioned<T>> {
+#[cfg(feature = "async")]
+impl<'s, T: SharedType + Copy> Shared<'s, Versioned<T>> {
+    async fn turn_async(self) -> Result<SemaphoreGuard<'s>> {
+        self.turns()?.lock_async().await.or_else(|error| error.recover())
+    }
+
+    /// As [`publish`](Self::publish), without blocking the thread. A future that is dropped before it is ready has
+    /// published nothing. (The first publication by a process asks the server for the line, which blocks for that
+    /// exchange.)
+    ///
+    /// # Errors
+    /// As there, and as [`Semaphore::lock_async`].
+    pub async fn publish_async(self, value: &T) -> Result<u64> {
+        let turn = self.turn_async().await?;
+        Ok(self.replace(value, &turn))
+    }
+
+    /// As [`publish_with`](Self::publish_with), without blocking the thread; see
+    /// [`publish_async`](Self::publish_async).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn publish_with_async(self, update: impl FnOnce(&mut T)) -> Result<u64> {
+        let mut draft = self.draft_async().await?;
+        update(&mut draft);
+        draft.publish()
+    }
+
+    /// As [`draft`](Self::draft), without blocking the thread; see [`publish_async`](Self::publish_async).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn draft_async(self) -> Result<Draft<'s, T>> {
+        self.begin(self.turn_async().await?)
+    }
+
+    /// As [`newer_than`](Self::newer_than), without blocking the thread, and for as long as it takes. It may be dropped
+    /// at any time.
+    ///
+    /// # Errors
+    /// What the session's end causes.
+    pub async fn newer_than_async(self, version: u64) -> Result<(u64, T)> {
+        self.version_word().wait_until_async(|now| now > version).await?;
+        self.take(None)
+    }
+}
+
+impl<T: SharedType + Copy> ReadOnly<'_, Versioned<T>> {
     /// As [`Shared::version`].
     #[must_use]
     pub fn version(self) -> u64 {
@@ -287,17 +332,26 @@ impl<T: Plain> ReadOnly<'_, Versioned<T>> {
     pub fn newer_than(self, version: u64, timeout: Duration) -> Result<(u64, T)> {
         self.shared().newer_than(version, timeout)
     }
+
+    /// As [`Shared::newer_than_async`].
+    ///
+    /// # Errors
+    /// What the session's end causes.
+    #[cfg(feature = "async")]
+    pub async fn newer_than_async(self, version: u64) -> Result<(u64, T)> {
+        self.shared().newer_than_async(version).await
+    }
 }
 
 /// A working copy of what is to be published: dereferences to it. Dropped, it publishes nothing.
 #[must_use = "nothing is published unless `publish` is called"]
-pub struct Draft<'s, T: Plain> {
+pub struct Draft<'s, T: SharedType + Copy> {
     of: Shared<'s, Versioned<T>>,
     value: T,
     turn: SemaphoreGuard<'s>,
 }
 
-impl<T: Plain> Draft<'_, T> {
+impl<T: SharedType + Copy> Draft<'_, T> {
     /// Publishes the working copy. Returns its version.
     ///
     /// # Errors
@@ -310,7 +364,7 @@ impl<T: Plain> Draft<'_, T> {
     }
 }
 
-impl<T: Plain> Deref for Draft<'_, T> {
+impl<T: SharedType + Copy> Deref for Draft<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -318,21 +372,21 @@ impl<T: Plain> Deref for Draft<'_, T> {
     }
 }
 
-impl<T: Plain> DerefMut for Draft<'_, T> {
+impl<T: SharedType + Copy> DerefMut for Draft<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.value
     }
 }
 
-impl<T: Plain + fmt::Debug> fmt::Debug for Draft<'_, T> {
+impl<T: SharedType + Copy + fmt::Debug> fmt::Debug for Draft<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Draft").field(&self.value).finish()
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Versioned<T> {
+/// Shows the type, not the value.
+impl<T: SharedType + Copy> fmt::Debug for Versioned<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = &self.copies[(self.version % 2) as usize];
-        f.debug_struct("Versioned").field("version", &self.version).field("value", value).finish()
+        fmt::Display::fmt(Self::LAYOUT, f)
     }
 }

@@ -1,0 +1,137 @@
+//! Holes: what they leave alone, and how they end when the session does.
+#![allow(missing_docs, reason = "test types")]
+
+mod common;
+
+use common::{Cluster, PATIENCE, eventually};
+use dsm::prelude::*;
+use dsm::{Versioned, field};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::sync::Mutex;
+
+#[dsm::shared]
+struct Account {
+    balance: i64,
+    changes: u64,
+}
+
+#[dsm::shared]
+struct Bank {
+    number: u64,
+    safe: field::Mutex<Account>,
+    shelves: [field::RwLock<u64>; 3],
+    rate: Versioned<[u32; 2]>,
+    visitors: u64,
+}
+
+#[test]
+fn what_is_under_a_lock_or_published_is_left_as_it_is() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "bank"), cluster.join(1, "bank"));
+    let [here, there] = [&a, &b].map(|session| session.array::<Bank>("banks", 2).unwrap());
+    for (bank, number) in here.handles().zip(1..) {
+        bank.set_number(number);
+        bank.safe().lock().unwrap().value().set_balance(100 * number as i64);
+        bank.shelves().handles().zip(0..).for_each(|(shelf, at)| shelf.write().unwrap().value().set(10 * number + at));
+        bank.rate().publish(&[number as u32; 2]).unwrap();
+    }
+    // Everything changes places with everything else, but what has a protocol of its own does not.
+    let mut hole = here.hole().unwrap();
+    let (one, other) = hole.split_at_mut(1);
+    std::mem::swap(&mut one[0], &mut other[0]);
+    one[0].shelves.reverse();
+    let (first, rest) = other[0].shelves.split_at_mut(1);
+    std::mem::swap(&mut first[0], &mut rest[1]);
+    one[0].visitors = 7;
+    assert_eq!(
+        format!("{:?} {:?} {:?}", one[0].safe, first[0], one[0].rate),
+        "Mutex<Account> RwLock<u64> Versioned<[u32; 2]>"
+    );
+    hole.fill().unwrap();
+    a.fence().unwrap();
+    eventually("the hole arrives", || there.at(0).visitors() == 7);
+    for (session, banks) in [(&a, here), (&b, there)] {
+        for (bank, number) in banks.handles().zip(1..) {
+            assert_eq!(bank.number(), 3 - number);
+            assert_eq!(bank.safe().lock_timeout(PATIENCE).unwrap().value().balance(), 100 * number as i64);
+            let shelves: Vec<u64> =
+                bank.shelves().handles().map(|shelf| shelf.read_timeout(PATIENCE).unwrap().load()).collect();
+            assert_eq!(shelves, [10 * number, 10 * number + 1, 10 * number + 2]);
+            assert_eq!(bank.rate().snapshot_with_version().unwrap(), (1, [number as u32; 2]));
+        }
+        session.fence().unwrap();
+    }
+    // What changed under a lock while a hole was open is not put back.
+    let hole = here.hole().unwrap();
+    there.at(0).safe().lock_timeout(PATIENCE).unwrap().value().set_balance(-1);
+    hole.fill().unwrap();
+    assert_eq!(here.at(0).safe().lock_timeout(PATIENCE).unwrap().value().balance(), -1);
+    // In a hole of a guard there is the value itself.
+    let mut guard = here.at(1).safe().lock_timeout(PATIENCE).unwrap();
+    let mut hole = guard.hole().unwrap();
+    (hole.balance, hole.changes) = (5, 6);
+    hole.fill().unwrap();
+    drop(guard);
+    let guard = there.at(1).safe().lock_timeout(PATIENCE).unwrap();
+    assert_eq!((guard.value().balance(), guard.value().changes()), (5, 6));
+    drop(guard);
+    drop((a, b));
+}
+
+/// More than the log holds: filling such a hole waits for the arbiter.
+const LARGE: usize = 4 << 20;
+
+/// Waits until a thread of this process sleeps.
+fn sleeps(thread: &Mutex<Option<i32>>) {
+    eventually("the thread sleeps", || {
+        let Some(thread) = *thread.lock().unwrap() else { return false };
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+    });
+}
+
+#[test]
+fn a_hole_that_waits_for_room_ends_with_an_error_when_the_session_does() {
+    let cluster = Cluster::new();
+    for panics in [false, true] {
+        let a = cluster.join(0, "room");
+        let words = a.array::<u64>("words", LARGE).unwrap();
+        let arbiter = Pid::from_raw(cluster.arbiter_pid(0));
+        let mut hole = words.hole().unwrap();
+        hole.iter_mut().zip(1..).for_each(|(word, value)| *word = value);
+        kill(arbiter, Signal::SIGSTOP).unwrap();
+        let thread = Mutex::new(None);
+        std::thread::scope(|scope| {
+            let filling = scope.spawn(|| {
+                *thread.lock().unwrap() = Some(nix::unistd::gettid().as_raw());
+                if panics {
+                    // The hole is dropped while this unwinds: another panic would end the process.
+                    let _hole = hole;
+                    std::panic::resume_unwind(Box::new("for the test"));
+                }
+                hole.fill()
+            });
+            sleeps(&thread);
+            assert!(!filling.is_finished());
+            kill(arbiter, Signal::SIGKILL).unwrap();
+            match filling.join() {
+                Ok(result) => {
+                    let error = result.unwrap_err();
+                    assert!(
+                        !panics && matches!(error, Error::ArbiterGone { .. } | Error::SessionEnded { .. }),
+                        "{error}"
+                    );
+                }
+                Err(payload) => assert_eq!((panics, payload.downcast_ref()), (true, Some(&"for the test"))),
+            }
+        });
+        // Nor is there anything to be had of it later.
+        assert!(matches!(words.hole(), Err(Error::ArbiterGone { .. } | Error::SessionEnded { .. })));
+        drop(a);
+        for left in std::fs::read_dir(cluster.dir(0)).into_iter().flatten() {
+            let _ = left.map(|left| std::fs::remove_file(left.path()));
+        }
+        let _ = std::fs::remove_dir(cluster.dir(0));
+    }
+}
