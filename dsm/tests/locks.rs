@@ -54,7 +54,7 @@ fn whoever_has_the_lock_finds_what_the_last_owner_left() {
             }
         }
     });
-    let guard = there.lock().unwrap();
+    let mut guard = there.lock().unwrap();
     assert_eq!((guard.value().left(), guard.value().right()), (600, 600));
     assert!(here.try_lock().unwrap().is_none());
     assert!(matches!(here.lock_timeout(SHORT), Err(LockError::Other(Error::TimedOut(SHORT)))));

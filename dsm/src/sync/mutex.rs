@@ -110,10 +110,11 @@ impl<T: SharedType> MutexGuard<'_, T> {
     }
 
     /// Opens a hole over the value: plain `&mut T`, published when it is dropped or filled, before the lock goes back.
+    /// There can be one at a time, which the compiler sees to.
     ///
     /// # Errors
     /// As [`Shared::hole`].
-    pub fn hole(&self) -> Result<ValueHole<'_, T>> {
+    pub fn hole(&mut self) -> Result<ValueHole<'_, T>> {
         self.value().hole()
     }
 
