@@ -4,7 +4,7 @@ use crate::enumeration;
 use crate::field::{self, FieldKind};
 use crate::item::{self, SharedField, SharedStruct};
 use crate::options::{self, Options};
-use proc_macro2::{Literal, Span, TokenStream};
+use proc_macro2::{Literal, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
@@ -84,7 +84,8 @@ fn bounded(ty: &Type, bound: impl Fn(Span) -> TokenStream) -> TokenStream {
     }
     let lifetime = Lifetime::new("'x", own(first));
     let mut bound: Vec<_> = bound(last).into_iter().collect();
-    if let Some(begin) = bound.first_mut() {
+    // A path that the user wrote begins where it was written.
+    if let Some(begin @ TokenTree::Punct(_)) = bound.first_mut() {
         begin.set_span(first);
     }
     let any = quote_spanned!(first=> for<#lifetime>);

@@ -445,6 +445,9 @@ impl Accessor {
 }
 
 #[cfg(test)]
+mod handle_methods;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use syn::parse_quote;
@@ -527,52 +530,6 @@ mod tests {
             let (_, errors) = checked(parse_quote! { struct Board { #name: u32 } });
             assert!(errors[0].contains("would hide the accessor"), "{errors:?}");
         }
-    }
-
-    /// The public methods that handles have whatever they are handles of, by the sources of the library.
-    #[test]
-    fn the_methods_of_handles_are_those_that_the_sources_have() {
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../dsm/src");
-        if !dir.exists() {
-            return; // A registry's copy of this crate stands alone.
-        }
-        let mut found = std::collections::BTreeSet::new();
-        methods_of_handles(&dir, &mut found);
-        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), HANDLE_METHODS);
-    }
-
-    fn methods_of_handles(dir: &std::path::Path, found: &mut std::collections::BTreeSet<String>) {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                methods_of_handles(&path, found);
-            } else if path.extension().is_some_and(|end| end == "rs") {
-                let file = syn::parse_file(&std::fs::read_to_string(&path).unwrap()).unwrap();
-                let impls = file.items.iter().filter_map(|item| match item {
-                    Item::Impl(item) if item.trait_.is_none() && is_of_any_handle(item) => Some(item),
-                    _ => None,
-                });
-                for item in impls.flat_map(|item| &item.items) {
-                    if let syn::ImplItem::Fn(method) = item
-                        && method.sig.receiver().is_some()
-                        && matches!(method.vis, syn::Visibility::Public(_))
-                    {
-                        found.insert(method.sig.ident.to_string());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether it is `impl<T: SharedType> Shared<'_, T>`, or of `ReadOnly`. Others are of handles that are not of structs.
-    fn is_of_any_handle(item: &syn::ItemImpl) -> bool {
-        let Type::Path(path) = &*item.self_ty else { return false };
-        let Some(segment) = path.path.segments.last() else { return false };
-        let bounds = item.generics.type_params().map(|parameter| parameter.bounds.to_token_stream().to_string());
-        let arguments = segment.arguments.to_token_stream().to_string();
-        (segment.ident == "Shared" || segment.ident == "ReadOnly")
-            && arguments.ends_with(", T >")
-            && bounds.collect::<Vec<_>>() == ["SharedType"]
     }
 
     #[test]

@@ -103,6 +103,8 @@ pub use barrier::{Barrier, BarrierGuard, BarrierWaitResult};
 pub use collective::Team;
 pub use dsm_core::control::Ended;
 pub use dsm_core::wire::control::{BarrierListing, Listing, SegmentListing, SemaphoreListing, SessionStatus};
+/// Has the program join a session before its `main` begins.
+///
 /// ```
 /// use dsm::prelude::*;
 ///
@@ -132,6 +134,8 @@ pub use dsm_core::wire::control::{BarrierListing, Listing, SegmentListing, Semap
 /// ```
 ///
 pub use dsm_macros::main;
+/// Declares a type that can live in shared memory.
+///
 /// ```
 /// use dsm::{Pointer, SharedType, Text};
 /// use std::sync::atomic::Ordering::SeqCst;
