@@ -32,6 +32,9 @@ struct Names {
     snapshot: u32,
     publish: u32,
     fill: u32,
+    // Of handles of words.
+    swap: u32,
+    compare_exchange: u32,
 }
 
 /// Names of types as the user's own.
@@ -91,7 +94,7 @@ fn names(names: Shared<'_, Names>, shared: Shared<'_, Shared2>) -> u32 {
     names.set_get(names.len() + names.iter() + names.as_slice() + names.place() + names.part() + names.new());
     names.set_value(names.ptr_eq() + names.field_of() + names.fmt() + names.deref() + names.field());
     names.at().set(0, names.atomic());
-    names.set_fill(names.raw_hole() + names.snapshot() + names.publish());
+    names.set_fill(names.raw_hole() + names.snapshot() + names.publish() + names.swap() + names.compare_exchange());
     shared.cells().at(3).set_alive(1);
     shared.slice().set_number(shared.layout().number());
     names.get()
