@@ -1,6 +1,6 @@
 //! Enums without data: what of them can be shared, and what the attribute writes for them.
 
-use crate::expand::copies;
+use crate::expand::{allow_deprecated, copies};
 use crate::item::{is_shared, missing_derives};
 use crate::options::Options;
 use crate::refusal::text;
@@ -15,10 +15,14 @@ const INTEGERS: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64
 
 /// Looks through the enum, and expands it.
 pub(crate) fn shared(item: &ItemEnum, options: &Options, errors: &mut Vec<Error>) -> TokenStream {
-    let Some(repr) = check(item, errors) else { return quote!(#item) };
-    let krate = &options.krate;
-    let private = quote!(#krate::__private);
+    let repr = check(item, errors);
+    let private = options.private();
     let name = &item.ident;
+    let Some(repr) = repr else {
+        let is_twice = item.attrs.iter().any(|attribute| is_shared(attribute.path()));
+        let stand_in = (item.generics.params.is_empty() && !is_twice).then(|| stand_in(name, &private));
+        return quote!(#item #stand_in);
+    };
     let called = options.name.as_ref().map_or_else(|| name.unraw().to_string(), syn::LitStr::value);
     let version = (options.version > 0).then(|| {
         let version = Literal::u32_unsuffixed(options.version);
@@ -27,49 +31,91 @@ pub(crate) fn shared(item: &ItemEnum, options: &Options, errors: &mut Vec<Error>
     let repr_name = repr.to_string();
     let variants = item.variants.iter().map(|variant| {
         let (ident, text) = (&variant.ident, variant.ident.unraw().to_string());
-        quote!(#private::Variant::new(#text, Self::#ident as #repr as i128))
+        // By its own path: what the program calls `u8` may be another integer.
+        let value = quote!(Self::#ident as ::core::primitive::#repr as ::core::primitive::i128);
+        quote!(#private::Variant::new(#text, #value))
     });
-    let copies =
-        missing_derives(&item.attrs).into_iter().map(|missing| copies(missing, name, None, &TokenStream::new()));
+    let attributes = item.attrs.iter().chain(item.variants.iter().flat_map(|variant| &variant.attrs));
+    let allow = allow_deprecated(attributes);
+    let copies = missing_derives(&item.attrs).into_iter().map(|missing| {
+        let implementation = copies(missing, name, &item.generics, &TokenStream::new());
+        quote!(#allow #implementation)
+    });
+    let layout = quote!(&#private::enumeration::<Self>(#called, #repr_name, const { &[#(#variants),*] })#version);
+    let implementations =
+        implementations(name, &private, &allow, &layout, &quote!(field.try_load()), &quote!(field.store(&value);));
+    // What is `Copy` has no destructor; whether it is can be seen by its own `Copy` alone.
+    let is_derived = !missing_derives(&item.attrs).contains(&"Copy");
+    let check = is_derived.then(|| quote!(#allow const _: () = #private::assert_no_destructor::<#name>();));
     quote! {
         #item
 
         #(#copies)*
 
+        #implementations
+
+        #check
+    }
+}
+
+/// What makes an enum a shared type: its layout, how its getter loads it, and how its setter stores it.
+fn implementations(
+    name: &Ident,
+    private: &TokenStream,
+    allow: &Option<TokenStream>,
+    layout: &TokenStream,
+    load: &TokenStream,
+    store: &TokenStream,
+) -> TokenStream {
+    let value = quote!(::core::result::Result<Self, #private::InvalidValue>);
+    quote! {
         // What this promises is checked beside it: there is no data. What is loaded is compared with the variants.
+        #allow
         #[automatically_derived]
         unsafe impl #private::SharedType for #name {
-            const LAYOUT: &'static #private::Layout =
-                &#private::enumeration::<Self>(#called, #repr_name, const { &[#(#variants),*] })#version;
+            const LAYOUT: &'static #private::Layout = #layout;
             type Fields<'s> = #private::Unstructured<'s, Self>;
             type ReadFields<'s> = #private::Unstructured<'s, Self>;
-            type Getter<'s> = ::core::result::Result<Self, #private::InvalidValue>;
-            type ReadGetter<'s> = ::core::result::Result<Self, #private::InvalidValue>;
+            type Getter<'s> = #value;
+            type ReadGetter<'s> = #value;
 
             #[inline]
-            fn get_field(
-                field: #private::Shared<'_, Self>,
-            ) -> ::core::result::Result<Self, #private::InvalidValue> {
-                field.try_load()
+            fn get_field(field: #private::Shared<'_, Self>) -> #value {
+                #load
             }
 
             #[inline]
-            fn read_field(
-                field: #private::ReadOnly<'_, Self>,
-            ) -> ::core::result::Result<Self, #private::InvalidValue> {
-                field.try_load()
+            fn read_field(field: #private::ReadOnly<'_, Self>) -> #value {
+                #load
             }
         }
 
+        #allow
         #[automatically_derived]
         impl #private::Assign for #name {
             type Setter<'a> = Self;
 
             #[inline]
             fn set_field(field: #private::Shared<'_, Self>, value: Self) {
-                field.store(&value);
+                #store
             }
         }
+    }
+}
+
+/// The same for an enum in which something is wrong, and which is never used: so that nothing else is wrong with the rest of
+/// the program.
+fn stand_in(name: &Ident, private: &TokenStream) -> TokenStream {
+    let never = quote!(::core::unreachable!());
+    let layout = quote!(&#private::enumeration::<Self>("", "u8", &[]));
+    let implementations = implementations(name, private, &None, &layout, &never, &never);
+    quote! {
+        #[automatically_derived]
+        unsafe impl ::core::marker::Send for #name {}
+        #[automatically_derived]
+        unsafe impl ::core::marker::Sync for #name {}
+
+        #implementations
     }
 }
 

@@ -1,6 +1,8 @@
 //! Fields: what kind of type each is of, and where it lies.
 
-use crate::refusal::{self, Refusal};
+use crate::refusal;
+use proc_macro2::Span;
+use quote::ToTokens;
 use syn::{Expr, Lit, Type};
 
 /// What a field is, as far as this can be told from how its type is written.
@@ -20,7 +22,12 @@ pub(crate) enum FieldKind {
     /// Something with a name that the compiler has to look up.
     Named,
     /// What cannot be shared, and has been reported.
-    Refused,
+    Refused {
+        /// Whether it is known to be `Copy`.
+        is_copied: bool,
+        /// Whether it is known to be `Send` and `Sync`.
+        is_sent: bool,
+    },
 }
 
 /// Size and alignment in bytes.
@@ -33,7 +40,7 @@ pub(crate) struct Extent {
 }
 
 /// Looks at a field's type. `Err` is the innermost type that cannot be shared, and why.
-pub(crate) fn classify(ty: &Type) -> Result<FieldKind, (&Type, Refusal)> {
+pub(crate) fn classify(ty: &Type) -> Result<FieldKind, (&Type, String)> {
     match ty {
         Type::Paren(inner) => classify(&inner.elem),
         Type::Group(inner) => classify(&inner.elem),
@@ -41,13 +48,13 @@ pub(crate) fn classify(ty: &Type) -> Result<FieldKind, (&Type, Refusal)> {
             classify(&array.elem)?;
             if literal(&array.len) == Some(0) {
                 let message = "an array of no elements cannot be shared: it has no bytes; leave the field out";
-                return Err((ty, Refusal { message: message.to_owned(), is_harmless: true }));
+                return Err((ty, message.to_owned()));
             }
             Ok(FieldKind::Array)
         }
         _ => match (scalar(ty), refusal::of_type(ty)) {
             (Some((_, kind)), _) => Ok(kind),
-            (None, Some(refusal)) => Err((ty, refusal)),
+            (None, Some(message)) => Err((ty, message)),
             (None, None) => Ok(FieldKind::Named),
         },
     }
@@ -61,6 +68,14 @@ pub(crate) fn innermost(ty: &Type) -> &Type {
         Type::Array(array) => innermost(&array.elem),
         _ => ty,
     }
+}
+
+/// Where a type begins and ends: what the compiler says of code from the one place to the other, it says of the type, and
+/// only once.
+pub(crate) fn ends(ty: &Type) -> (Span, Span) {
+    let mut tokens = ty.to_token_stream().into_iter().map(|token| token.span());
+    let first = tokens.next().unwrap_or_else(Span::call_site);
+    (first, tokens.last().unwrap_or(first))
 }
 
 /// Whether what can be done with values of type `ty` depends on a name that the compiler has to look up.

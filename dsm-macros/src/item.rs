@@ -3,19 +3,35 @@
 
 use crate::field::{self, Extent, FieldKind};
 use crate::options::{self, FieldOptions};
-use crate::refusal::text;
+use crate::refusal::{self, text};
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
 use std::collections::HashMap;
 use syn::ext::IdentExt;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Fields, Ident, Index, Item, ItemStruct, Member, Meta, Path, Token, Type};
+use syn::{
+    Attribute, Error, Fields, GenericParam, Ident, Index, Item, ItemStruct, Member, Meta, Path, Token, Type, TypeParam,
+    WherePredicate, parse_quote,
+};
 
-/// Methods of the handle itself, `dsm::Shared`: an accessor of that name would be hidden by them.
-const HANDLE_METHODS: &[&str] =
-    &["as_ptr", "hole", "load", "raw_hole", "read_only", "snapshot", "store", "try_load", "update"];
+/// Methods of the handles themselves, `dsm::Shared` and `dsm::ReadOnly`, whatever they are handles of: an accessor of that
+/// name would be hidden by them. A test compares the list with the sources.
+const HANDLE_METHODS: &[&str] = &[
+    "as_ptr",
+    "hole",
+    "load",
+    "read_only",
+    "store",
+    "try_load",
+    "update",
+    "wait_until",
+    "wait_until_async",
+    "wait_until_timeout",
+];
 
 /// Methods that every handle has from traits that are always in scope.
-const PRELUDE_METHODS: &[&str] = &["clone", "clone_into", "into", "to_owned", "try_into"];
+const PRELUDE_METHODS: &[&str] = &["clone", "clone_from", "clone_into", "into", "to_owned", "try_into"];
 
 /// A struct that the attribute stands on, looked through.
 pub(crate) struct SharedStruct {
@@ -27,8 +43,8 @@ pub(crate) struct SharedStruct {
     pub(crate) missing_derives: Vec<&'static str>,
     /// Whether `#[repr(C)]` has to be added.
     pub(crate) needs_repr: bool,
-    /// Whether nothing was found that makes the struct useless to the rest of the program. If so, what can be written
-    /// is written, so that no other errors follow from those that were reported.
+    /// Whether what makes it a shared struct can be written. It is written even if there were errors, so that no others
+    /// follow from those that were reported.
     pub(crate) is_usable: bool,
 }
 
@@ -50,6 +66,13 @@ pub(crate) struct SharedField {
     pub(crate) accessors: Vec<(Accessor, Ident)>,
 }
 
+impl SharedField {
+    /// Whether its type cannot be shared, which has been reported.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.kind, FieldKind::Refused { .. })
+    }
+}
+
 /// What an accessor does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accessor {
@@ -65,11 +88,8 @@ pub(crate) enum Accessor {
     Update,
 }
 
-/// Looks through `item`. What is wrong with it goes to `errors`; `None` if nothing can be made of it.
-pub(crate) fn check(item: ItemStruct, errors: &mut Vec<Error>) -> Option<SharedStruct> {
-    if !check_shape(&item, errors) {
-        return None;
-    }
+/// Looks through `item`. What is wrong with it goes to `errors`.
+pub(crate) fn check(item: ItemStruct, errors: &mut Vec<Error>) -> SharedStruct {
     let mut shared = SharedStruct {
         missing_derives: missing_derives(&item.attrs),
         needs_repr: true,
@@ -77,19 +97,20 @@ pub(crate) fn check(item: ItemStruct, errors: &mut Vec<Error>) -> Option<SharedS
         fields: Vec::new(),
         item,
     };
+    check_shape(&mut shared, errors);
     for attribute in &shared.item.attrs {
         if is_shared(attribute.path()) {
             errors.push(Error::new_spanned(attribute, "`#[dsm::shared]` is given twice"));
-            shared.is_usable = false;
+            shared.is_usable = false; // The other one does it.
         }
     }
     let is_plain = check_repr(&mut shared, errors);
-    check_fields(&mut shared, errors);
-    if is_plain {
+    let are_options_known = check_fields(&mut shared, errors);
+    if is_plain && are_options_known {
         check_padding(&shared, errors);
     }
     check_names(&mut shared, errors);
-    Some(shared)
+    shared
 }
 
 /// Whether this is the path of the attribute itself: `shared` or `dsm::shared`.
@@ -123,9 +144,9 @@ pub(crate) fn not_shareable(item: &Item) -> Error {
     }
 }
 
-/// Whether it is a struct with fields, and without parameters but constants.
-fn check_shape(item: &ItemStruct, errors: &mut Vec<Error>) -> bool {
-    let before = errors.len();
+/// Checks that it has fields, and that its parameters are types that can be shared, and constants.
+fn check_shape(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
+    let item = &shared.item;
     let nothing = "a struct without fields cannot be shared: it has no bytes";
     match &item.fields {
         Fields::Unnamed(fields) if fields.unnamed.is_empty() => {
@@ -142,14 +163,23 @@ fn check_shape(item: &ItemStruct, errors: &mut Vec<Error>) -> bool {
             lifetime,
             "a shared struct has no lifetime parameters: what it borrowed would mean nothing in another process",
         ));
+        shared.is_usable = false;
     }
-    for parameter in item.generics.type_params() {
-        errors.push(Error::new_spanned(
-            parameter,
-            "a shared struct has no type parameters: all programs have to agree on its layout; write out the type",
-        ));
+    for TypeParam { ident, bounds, .. } in item.generics.type_params() {
+        let predicates = item.generics.where_clause.iter().flat_map(|clause| &clause.predicates);
+        let mut bounded = predicates.filter_map(|predicate| match predicate {
+            WherePredicate::Type(predicate) => Some(&predicate.bounded_ty),
+            _ => None,
+        });
+        if bounds.is_empty() && !bounded.any(|ty| matches!(ty, Type::Path(path) if path.path.is_ident(ident))) {
+            errors.push(Error::new_spanned(
+                ident,
+                format!(
+                    "what this stands for has to be something that can be shared: write `{ident}: dsm::SharedType`"
+                ),
+            ));
+        }
     }
-    errors.len() == before
 }
 
 pub(crate) fn missing_derives(attributes: &[Attribute]) -> Vec<&'static str> {
@@ -163,9 +193,10 @@ pub(crate) fn missing_derives(attributes: &[Attribute]) -> Vec<&'static str> {
     ["Clone", "Copy"].into_iter().filter(|name| !derived(name)).collect()
 }
 
-/// Checks `#[repr(...)]`, and says whether it leaves every field where `repr(C)` alone would put it.
+/// Checks `#[repr(...)]`, and says whether it leaves every field where `repr(C)` alone would put it. One that is wrong does
+/// not stay.
 fn check_repr(shared: &mut SharedStruct, errors: &mut Vec<Error>) -> bool {
-    let mut is_plain = true;
+    let (mut is_plain, before) = (true, errors.len());
     for attribute in shared.item.attrs.iter().filter(|attribute| attribute.path().is_ident("repr")) {
         let Ok(reprs) = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated) else {
             continue; // The compiler says what is wrong with it.
@@ -176,12 +207,10 @@ fn check_repr(shared: &mut SharedStruct, errors: &mut Vec<Error>) -> bool {
             } else if repr.path().is_ident("align") {
                 is_plain = false;
             } else if repr.path().is_ident("packed") {
-                (shared.is_usable, is_plain) = (false, false);
                 let message = "a shared struct cannot be packed: only aligned fields are stored without tearing; \
                  `#[dsm::shared]` makes sure that there is no padding";
                 errors.push(Error::new_spanned(repr, message));
             } else {
-                shared.is_usable = false;
                 let message = format!(
                     "a shared struct is `repr(C)`, which `#[dsm::shared]` adds; `{}` contradicts it",
                     text(&repr)
@@ -190,31 +219,57 @@ fn check_repr(shared: &mut SharedStruct, errors: &mut Vec<Error>) -> bool {
             }
         }
     }
-    is_plain
+    let is_right = errors.len() == before;
+    if !is_right {
+        shared.item.attrs.retain(|attribute| !attribute.path().is_ident("repr"));
+        shared.needs_repr = true;
+    }
+    is_plain && is_right
 }
 
-fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
+/// Checks the fields, and says whether their options are all known.
+fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) -> bool {
+    let mut are_options_known = true;
+    let parameters: Vec<_> = shared.item.generics.params.iter().filter_map(parameter_name).cloned().collect();
     for (index, field) in shared.item.fields.iter_mut().enumerate() {
-        if let Some(cfg) = field.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
-            errors.push(Error::new_spanned(
-                cfg,
-                "a field of a shared struct cannot depend on `cfg`: all programs have to agree on its layout",
-            ));
-            shared.is_usable = false;
-        }
-        let options = options::of_field(&mut field.attrs, errors);
-        let kind = field::classify(&field.ty).unwrap_or_else(|(ty, refusal)| {
-            errors.push(Error::new_spanned(ty, refusal.message));
-            shared.is_usable &= refusal.is_harmless;
-            FieldKind::Refused
+        field.attrs.retain(|attribute| {
+            let is_cfg = attribute.path().is_ident("cfg");
+            if is_cfg {
+                errors.push(Error::new_spanned(
+                    attribute,
+                    "a field of a shared struct cannot depend on `cfg`: all programs have to agree on its layout",
+                ));
+            }
+            !is_cfg
         });
-        if is_itself(field::innermost(&field.ty), &shared.item.ident) {
-            let message =
-                "a struct cannot contain itself: it would never end; share the index of the other in an array";
-            errors.push(Error::new_spanned(&field.ty, message));
-            shared.is_usable = false;
+        let before = errors.len();
+        let mut options = options::of_field(&mut field.attrs, errors);
+        if options.is_aligned && mentions(field.ty.to_token_stream(), &parameters) {
+            errors.push(Error::new_spanned(
+                &field.ty,
+                "a field on lines of its own cannot depend on a parameter: how much fills its last line has to be known",
+            ));
+            options.is_aligned = false;
         }
+        are_options_known &= errors.len() == before;
         let span = field.ty.span();
+        let kind = if is_itself(field::innermost(&field.ty), &shared.item.ident) {
+            let name = &shared.item.ident;
+            let message = format!(
+                "a struct cannot contain itself: it would never end; point to the other by `dsm::Pointer<{name}>`"
+            );
+            errors.push(Error::new_spanned(&field.ty, message));
+            let ty = &field.ty;
+            field.ty = parse_quote!(&'static #ty);
+            FieldKind::Refused { is_copied: true, is_sent: true }
+        } else {
+            let refused = field::classify(&field.ty).map_err(|(ty, message)| Error::new_spanned(ty, message));
+            refused.unwrap_or_else(|error| {
+                errors.push(error);
+                field.ty = refusal::stand_in(&field.ty);
+                FieldKind::Refused { is_copied: refusal::is_copied(&field.ty), is_sent: refusal::is_sent(&field.ty) }
+            })
+        };
         let member = match &field.ident {
             Some(name) => Member::Named(name.clone()),
             None => Member::Unnamed(Index { index: u32::try_from(index).unwrap_or(u32::MAX), span }),
@@ -226,6 +281,25 @@ fn check_fields(shared: &mut SharedStruct, errors: &mut Vec<Error>) {
         let ty = field.ty.clone();
         shared.fields.push(SharedField { kind, ty, member, base, text, options, accessors: Vec::new() });
     }
+    are_options_known
+}
+
+/// What a parameter of types or constants is called.
+fn parameter_name(parameter: &GenericParam) -> Option<&Ident> {
+    match parameter {
+        GenericParam::Type(parameter) => Some(&parameter.ident),
+        GenericParam::Const(parameter) => Some(&parameter.ident),
+        GenericParam::Lifetime(_) => None,
+    }
+}
+
+/// Whether one of the names is in the tokens.
+fn mentions(tokens: TokenStream, names: &[Ident]) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => names.contains(&ident),
+        TokenTree::Group(group) => mentions(group.stream(), names),
+        _ => false,
+    })
 }
 
 /// Whether this is the type that is being declared.
@@ -337,11 +411,17 @@ impl Accessor {
         match self {
             Self::Get => true,
             Self::Set => !is_read_only && !field::is_atomic(&field.ty),
-            Self::Handle => !matches!(kind, FieldKind::Refused),
+            Self::Handle => !field.is_refused(),
             Self::Atomic => !is_read_only && matches!(kind, FieldKind::Integer),
             Self::Update => {
-                let has_values =
-                    matches!(kind, FieldKind::Integer | FieldKind::Float | FieldKind::Bool | FieldKind::Named);
+                let has_values = matches!(
+                    kind,
+                    FieldKind::Integer
+                        | FieldKind::Float
+                        | FieldKind::Bool
+                        | FieldKind::Named
+                        | FieldKind::Refused { .. }
+                );
                 !is_read_only && has_values
             }
         }
@@ -365,6 +445,9 @@ impl Accessor {
 }
 
 #[cfg(test)]
+mod handle_methods;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use syn::parse_quote;
@@ -373,7 +456,7 @@ mod tests {
     fn checked(item: ItemStruct) -> (Vec<String>, Vec<String>) {
         let mut errors = Vec::new();
         let shared = check(item, &mut errors);
-        let accessors = shared.iter().flat_map(|shared| &shared.fields).flat_map(|field| &field.accessors);
+        let accessors = shared.fields.iter().flat_map(|field| &field.accessors);
         (accessors.map(|(_, name)| name.to_string()).collect(), errors.iter().map(ToString::to_string).collect())
     }
 

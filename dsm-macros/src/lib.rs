@@ -39,6 +39,9 @@ mod refusal;
 /// | enum `phase: Phase` | `phase() -> Result<Phase, InvalidValue>` | `set_phase(Phase)` | `phase_ref() -> Shared<Phase>` | |
 /// | std's atomic `hits: AtomicU64` | `hits() -> Atomic<u64>` | | `hits_ref() -> Shared<AtomicU64>` | `hits().fetch_add(...)` |
 ///
+/// A type whose values are larger, or not only bytes, has a handle with methods of its own, and the getter gives that:
+/// `Text<N>`, `List<T, N>`, `Pointer<T>`, `Versioned<T>`, and the synchronisation objects of `dsm::field`.
+///
 /// Numbers, `bool`s and structs that can be copied also have `update_turn(|turn| turn + 1)`: a load and a store, not
 /// atomic. The fields of a tuple struct are called `field_0`, `field_1` and so on: `field_0()`, `set_field_0(value)`. A
 /// field whose name begins with an underscore has no accessors: it is there to fill a gap.
@@ -48,8 +51,8 @@ mod refusal;
 /// # What it does to the item
 ///
 /// The struct becomes `#[repr(C)]`, and `Clone` and `Copy` if its fields can be copied (atomics and locks cannot); it
-/// stays a plain struct that can be made and taken apart as any other. Beside it stand types `BoardFields` and
-/// `BoardReadFields`, which have the accessors. Other attributes and derives are kept. Write `#[dsm::shared]` above
+/// stays a plain struct that can be made and taken apart as any other. Beside it stand types `Board_Fields` and
+/// `Board_ReadFields`, which have the accessors. Other attributes and derives are kept. Write `#[dsm::shared]` above
 /// them: a `#[derive(Clone, Copy)]` that stands above it has run before the attribute can see that it needs none.
 ///
 /// An enum has to say what it is stored as, and which number stands for which variant:
@@ -66,11 +69,17 @@ mod refusal;
 /// # What may be a field
 ///
 /// The integers `u8` to `u128` and `i8` to `i128`, `f32`, `f64`, `bool` (any byte but zero is `true`), `char`, the atomics
-/// of std but for `AtomicUsize`, `AtomicIsize` and `AtomicPtr`, structs and enums marked `#[dsm::shared]`, arrays and
-/// arrays of arrays of all these, and type aliases of them. A struct may have parameters that are constants: each
-/// `Table<N>` is a type of its own, also to other programs. The attribute says what is wrong with anything else, and with
-/// padding: there may be none, because nobody stores it, and hosts would come to differ there. (Of a struct with
-/// parameters, padding is found when a program that uses it is built; `cargo check` does not see it.)
+/// of std but for `AtomicUsize`, `AtomicIsize` and `AtomicPtr`, `dsm::Text` and `dsm::List` in place of `String` and `Vec`,
+/// `dsm::Pointer` in place of references and `Box`, `dsm::Versioned`, the locks, semaphores and barriers of `dsm::field`,
+/// structs and enums marked `#[dsm::shared]`, arrays and arrays of arrays of all these, and type aliases of them.
+///
+/// A struct may have parameters: constants, and types that can be shared, as in `struct Pair<T: dsm::SharedType>`. Each
+/// `Table<3>` or `Pair<u32>` is a type of its own, also to other programs.
+///
+/// The attribute says what is wrong with anything else, and with padding: there may be none, because nobody stores it, and
+/// hosts would come to differ there. (Of a struct with parameters, padding is found when a program that uses it is built;
+/// `cargo check` does not see it.) A type of your own that is called as one of std which cannot be shared, and has as many
+/// parameters, has to be written with its path: `self::Cell<u32>`.
 ///
 /// # Options
 ///
@@ -87,7 +96,8 @@ mod refusal;
 /// - `align = 64`: it lies on cache lines of its own, so that stores to its neighbours do not disturb who waits for it.
 ///   Its type becomes `Line<T, PAD>`, in which the rest of the line is filled with zeros: in a struct literal write
 ///   `turn: 3.into()`, in a hole `*hole.turn += 1`. The accessors are those of the type as it was written. What comes
-///   before it has to end where a line does: put such fields first, or fill the gap.
+///   before it has to end where a line does: put such fields first, or fill the gap. Its size may not depend on a
+///   parameter of the struct.
 ///
 /// # `#![forbid(unsafe_code)]`
 ///

@@ -1,11 +1,10 @@
 //! `#[dsm::main]`: a `main` that has joined a session.
 
+use crate::options::{each, equals};
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::ext::IdentExt;
-use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
-use syn::{Error, Expr, Ident, Item, ItemFn, LitStr, Path, Token, parse_quote};
+use syn::{Error, Expr, FnArg, Ident, Item, ItemFn, LitStr, Path, Type, parse_quote};
 
 const THERE_ARE: &str = "there are `session = \"name\"`, `expect = number` and `crate = path`";
 
@@ -37,9 +36,15 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
     match (function, errors.into_iter().reduce(combine)) {
         (Some(function), None) => written(&function, &options),
         (Some(function), Some(error)) => {
-            // A `main` remains, so that its absence is no error beside the others.
-            let (name, error) = (&function.sig.ident, error.into_compile_error());
-            quote!(fn #name() {} #error)
+            let error = error.into_compile_error();
+            if function.sig.ident == "main" {
+                // A `main` remains, so that its absence is no error beside the others; and the function itself in it, so
+                // that what it uses is used.
+                let name = &function.sig.ident;
+                quote!(fn #name() { #[allow(dead_code)] #function } #error)
+            } else {
+                quote!(#function #error)
+            }
         }
         (None, error) => {
             let error = error.map(Error::into_compile_error);
@@ -69,6 +74,19 @@ fn check(function: &ItemFn, errors: &mut Vec<Error>) {
         let span =
             if signature.inputs.is_empty() { signature.paren_token.span.join() } else { signature.inputs.span() };
         errors.push(Error::new(span, "`main` takes one argument here, the session: `session: &Session`"));
+    } else if let Some(FnArg::Typed(argument)) = signature.inputs.first()
+        && !may_be_borrowed(&argument.ty)
+    {
+        errors.push(Error::new_spanned(&argument.ty, "`main` borrows its session: `session: &Session`"));
+    }
+}
+
+/// Whether this may be `&Session`, under whatever name.
+fn may_be_borrowed(ty: &Type) -> bool {
+    match ty {
+        Type::Reference(reference) => reference.mutability.is_none(),
+        Type::Path(path) => path.path.segments.last().is_some_and(|last| last.ident != "Session"),
+        _ => true,
     }
 }
 
@@ -83,12 +101,12 @@ fn written(function: &ItemFn, options: &Options) -> TokenStream {
         None => quote!(::core::option::Option::None),
     };
     // What is wrong with the argument's or the result's type is said at the signature.
-    let signature = &function.sig;
+    let (signature, vis) = (&function.sig, &function.vis);
     let span = signature.inputs.span().resolved_at(Span::mixed_site());
     let name = Ident::new("main", function.sig.ident.span());
     let inner = quote_spanned!(span=> main);
     quote! {
-        fn #name() -> ::std::process::ExitCode {
+        #vis fn #name() -> ::std::process::ExitCode {
             #function
             #krate::__private::run_main(#session, #expect, #inner)
         }
@@ -97,39 +115,27 @@ fn written(function: &ItemFn, options: &Options) -> TokenStream {
 
 fn parse(tokens: TokenStream, errors: &mut Vec<Error>) -> Options {
     let mut options = Options::default();
-    let parser = |input: ParseStream<'_>| {
-        while !input.is_empty() {
-            let key = input.call(Ident::parse_any)?;
-            let twice = match key.to_string().as_str() {
-                "session" | "expect" | "crate" if !input.peek(Token![=]) => {
-                    return Err(Error::new(key.span(), format!("option `{key}` needs a value: {THERE_ARE}")));
-                }
-                "session" => {
-                    input.parse::<Token![=]>()?;
-                    options.session.replace(input.parse()?).is_some()
-                }
-                "expect" => {
-                    input.parse::<Token![=]>()?;
-                    options.expect.replace(input.parse()?).is_some()
-                }
-                "crate" => {
-                    input.parse::<Token![=]>()?;
-                    options.krate.replace(input.call(Path::parse_mod_style)?).is_some()
-                }
-                other => return Err(Error::new(key.span(), format!("unknown option `{other}`: {THERE_ARE}"))),
-            };
-            if twice {
-                errors.push(Error::new(key.span(), format!("option `{key}` is given twice")));
+    each(tokens, errors, |key, input, errors| {
+        let is_twice = match key.to_string().as_str() {
+            "session" => {
+                equals(key, input, THERE_ARE)?;
+                options.session.replace(input.parse()?).is_some()
             }
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
+            "expect" => {
+                equals(key, input, THERE_ARE)?;
+                options.expect.replace(input.parse()?).is_some()
             }
+            "crate" => {
+                equals(key, input, THERE_ARE)?;
+                options.krate.replace(input.call(Path::parse_mod_style)?).is_some()
+            }
+            other => return Err(Error::new(key.span(), format!("unknown option `{other}`: {THERE_ARE}"))),
+        };
+        if is_twice {
+            errors.push(Error::new(key.span(), format!("option `{key}` is given twice")));
         }
         Ok(())
-    };
-    if let Err(error) = parser.parse2(tokens) {
-        errors.push(error);
-    }
+    });
     options
 }
 
@@ -160,33 +166,22 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_at_once_and_a_main_remains() {
         let found = text(
-            quote!(session = "a", session = "b"),
+            quote!(session = "a", session = "b", rank, expect),
             quote!(
                 async fn main<T>() {}
             ),
         );
-        for part in ["given twice", "cannot be `async`", "parameters for types", "takes one argument", "fn main () { }"]
-        {
+        for part in [
+            "given twice",
+            "unknown option `rank`",
+            "`expect` needs a value",
+            "cannot be `async`",
+            "parameters for types",
+            "takes one argument",
+            "fn main () { #",
+        ] {
             assert!(found.contains(part), "{part}: {found}");
         }
-        assert!(
-            text(
-                quote!(rank = 1),
-                quote!(
-                    fn main(s: &Session) {}
-                )
-            )
-            .contains("unknown option `rank`")
-        );
-        assert!(
-            text(
-                quote!(expect),
-                quote!(
-                    fn main(s: &Session) {}
-                )
-            )
-            .contains("`expect` needs a value")
-        );
         assert!(
             text(
                 quote!(),

@@ -1,6 +1,7 @@
 //! The options between the parentheses of `#[dsm::shared(...)]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Error, Ident, LitInt, LitStr, Path, Token, parse_quote};
@@ -13,70 +14,114 @@ const LONGEST_NAME: usize = 200;
 /// What was asked for, with defaults for what was not.
 pub(crate) struct Options {
     /// Where the crate `dsm` is.
-    pub(crate) krate: Path,
+    krate: Path,
+    /// Whether that is where it usually is.
+    is_default: bool,
     /// What the type is called in the layout, if not as in the program.
     pub(crate) name: Option<LitStr>,
     /// The version of the declaration; 0 if none is given.
     pub(crate) version: u32,
 }
 
+impl Options {
+    /// The path of what the attribute's code calls: `dsm::__private`.
+    pub(crate) fn private(&self) -> TokenStream {
+        let krate = &self.krate;
+        quote!(#krate::__private)
+    }
+
+    /// The same at `span`, so that the compiler shows nothing else when something is wrong with what is called there. A
+    /// path that the user wrote stays where that is: if it leads nowhere, this is one error.
+    pub(crate) fn private_at(&self, span: Span) -> TokenStream {
+        let krate = &self.krate;
+        if self.is_default { quote_spanned!(span=> ::dsm::__private) } else { quote_spanned!(span=> #krate::__private) }
+    }
+}
+
 /// Reads the options. What is wrong with them goes to `errors`, and the defaults take its place.
 pub(crate) fn parse(tokens: TokenStream, errors: &mut Vec<Error>) -> Options {
     let mut krate = None;
     let (mut protocol, mut called, mut version) = (None, None, None);
-    let parser = |input: ParseStream<'_>| {
-        while !input.is_empty() {
-            let key = input.call(Ident::parse_any)?;
-            match key.to_string().as_str() {
-                "crate" | "protocol" | "name" | "version" if !input.peek(Token![=]) => {
-                    errors.push(Error::new(key.span(), format!("option `{key}` needs a value: {THERE_ARE}")));
-                    skip_to_comma(input);
+    each(tokens, errors, |key, input, errors| {
+        match key.to_string().as_str() {
+            "crate" => {
+                equals(key, input, THERE_ARE)?;
+                set(&mut krate, input.call(Path::parse_mod_style)?, key, errors);
+            }
+            "protocol" => {
+                equals(key, input, THERE_ARE)?;
+                let name: LitStr = input.parse()?;
+                check_protocol(&name, errors);
+                set(&mut protocol, name, key, errors);
+            }
+            "name" => {
+                equals(key, input, THERE_ARE)?;
+                let text: LitStr = input.parse()?;
+                if text.value().is_empty() || text.value().len() > LONGEST_NAME {
+                    let message = format!("a name has 1 to {LONGEST_NAME} bytes");
+                    errors.push(Error::new(text.span(), message));
                 }
-                "crate" => {
-                    input.parse::<Token![=]>()?;
-                    let path = input.call(Path::parse_mod_style)?;
-                    set(&mut krate, path, &key, errors);
-                }
-                "protocol" => {
-                    input.parse::<Token![=]>()?;
-                    let name: LitStr = input.parse()?;
-                    check_protocol(&name, errors);
-                    set(&mut protocol, name, &key, errors);
-                }
-                "name" => {
-                    input.parse::<Token![=]>()?;
-                    let text: LitStr = input.parse()?;
-                    if text.value().is_empty() || text.value().len() > LONGEST_NAME {
-                        let message = format!("a name has 1 to {LONGEST_NAME} bytes");
-                        errors.push(Error::new(text.span(), message));
-                    }
-                    set(&mut called, text, &key, errors);
-                }
-                "version" => {
-                    input.parse::<Token![=]>()?;
-                    let number: LitInt = input.parse()?;
-                    match number.base10_parse::<u32>() {
-                        Ok(0) => errors.push(Error::new(number.span(), "the first version is 1")),
-                        Ok(given) => set(&mut version, given, &key, errors),
-                        Err(error) => errors.push(error),
-                    }
-                }
-                other => {
-                    errors.push(Error::new(key.span(), format!("unknown option `{other}`: {THERE_ARE}")));
-                    skip_to_comma(input);
+                set(&mut called, text, key, errors);
+            }
+            "version" => {
+                equals(key, input, THERE_ARE)?;
+                let number: LitInt = input.parse()?;
+                match number.base10_parse::<u32>() {
+                    Ok(0) => errors.push(Error::new(number.span(), "the first version is 1")),
+                    Ok(given) => set(&mut version, given, key, errors),
+                    Err(error) => errors.push(error),
                 }
             }
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
-            }
+            other => return Err(Error::new(key.span(), format!("unknown option `{other}`: {THERE_ARE}"))),
         }
+        Ok(())
+    });
+    let is_default = krate.is_none();
+    let krate = krate.unwrap_or_else(|| parse_quote!(::dsm));
+    Options { krate, is_default, name: called, version: version.unwrap_or_default() }
+}
+
+/// Reads options, `key` or `key = value`, one by one. One that is wrong is reported, and then the next is read.
+pub(crate) fn each(
+    tokens: TokenStream,
+    errors: &mut Vec<Error>,
+    read: impl FnMut(&Ident, ParseStream<'_>, &mut Vec<Error>) -> syn::Result<()>,
+) {
+    let parser = |input: ParseStream<'_>| {
+        each_of(input, errors, read);
         Ok(())
     };
     if let Err(error) = parser.parse2(tokens) {
         errors.push(error);
     }
-    let krate = krate.unwrap_or_else(|| parse_quote!(::dsm));
-    Options { krate, name: called, version: version.unwrap_or_default() }
+}
+
+fn each_of(
+    input: ParseStream<'_>,
+    errors: &mut Vec<Error>,
+    mut read: impl FnMut(&Ident, ParseStream<'_>, &mut Vec<Error>) -> syn::Result<()>,
+) {
+    while !input.is_empty() {
+        let key = input.call(Ident::parse_any);
+        let result = key.and_then(|key| read(&key, input, errors));
+        let is_whole = || input.is_empty() || input.peek(Token![,]);
+        if let Err(error) = result.and_then(|()| if is_whole() { Ok(()) } else { Err(input.error("expected `,`")) }) {
+            errors.push(error);
+            while !is_whole() {
+                // A token tree can always be parsed where there is one.
+                let _ = input.parse::<TokenTree>();
+            }
+        }
+        let _ = input.parse::<Option<Token![,]>>();
+    }
+}
+
+/// The sign between an option and its value.
+pub(crate) fn equals(key: &Ident, input: ParseStream<'_>, there_are: &str) -> syn::Result<()> {
+    if !input.peek(Token![=]) {
+        return Err(Error::new(key.span(), format!("option `{key}` needs a value: {there_are}")));
+    }
+    input.parse::<Token![=]>().map(|_| ())
 }
 
 /// What was asked for of a field, by `#[dsm(...)]`.
@@ -99,7 +144,11 @@ pub(crate) fn of_field(attributes: &mut Vec<Attribute>, errors: &mut Vec<Error>)
     let mut options = FieldOptions::default();
     attributes.retain(|attribute| {
         let is_ours = attribute.path().is_ident("dsm");
-        if is_ours && let Err(error) = attribute.parse_args_with(|input: ParseStream<'_>| options.read(input, errors)) {
+        let read = |input: ParseStream<'_>| {
+            each_of(input, errors, |key, input, errors| options.read(key, input, errors));
+            Ok(())
+        };
+        if is_ours && let Err(error) = attribute.parse_args_with(read) {
             errors.push(error);
         }
         !is_ours
@@ -108,41 +157,28 @@ pub(crate) fn of_field(attributes: &mut Vec<Attribute>, errors: &mut Vec<Error>)
 }
 
 impl FieldOptions {
-    fn read(&mut self, input: ParseStream<'_>, errors: &mut Vec<Error>) -> syn::Result<()> {
-        while !input.is_empty() {
-            let key = input.call(Ident::parse_any)?;
-            match key.to_string().as_str() {
-                "skip_accessors" => self.skips_accessors = true,
-                "read_only" => self.is_read_only = true,
-                "rename" | "align" if !input.peek(Token![=]) => {
-                    errors.push(Error::new(key.span(), format!("option `{key}` needs a value: {OF_A_FIELD}")));
-                    skip_to_comma(input);
-                }
-                "rename" => {
-                    input.parse::<Token![=]>()?;
-                    let text: LitStr = input.parse()?;
-                    match text.parse_with(Ident::parse_any) {
-                        Ok(name) => set(&mut self.rename, name, &key, errors),
-                        Err(_) => errors.push(Error::new(text.span(), "this cannot be the name of a field")),
-                    }
-                }
-                "align" => {
-                    input.parse::<Token![=]>()?;
-                    let number: LitInt = input.parse()?;
-                    if number.base10_parse::<u64>().ok() != Some(64) {
-                        let message = "a field can be on lines of its own, which are 64 bytes: `align = 64`";
-                        errors.push(Error::new(number.span(), message));
-                    }
-                    self.is_aligned = true;
-                }
-                other => {
-                    errors.push(Error::new(key.span(), format!("unknown option `{other}`: {OF_A_FIELD}")));
-                    skip_to_comma(input);
+    fn read(&mut self, key: &Ident, input: ParseStream<'_>, errors: &mut Vec<Error>) -> syn::Result<()> {
+        match key.to_string().as_str() {
+            "skip_accessors" => self.skips_accessors = true,
+            "read_only" => self.is_read_only = true,
+            "rename" => {
+                equals(key, input, OF_A_FIELD)?;
+                let text: LitStr = input.parse()?;
+                match text.parse_with(Ident::parse_any) {
+                    Ok(name) => set(&mut self.rename, name, key, errors),
+                    Err(_) => errors.push(Error::new(text.span(), "this cannot be the name of a field")),
                 }
             }
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
+            "align" => {
+                equals(key, input, OF_A_FIELD)?;
+                let number: LitInt = input.parse()?;
+                if number.base10_parse::<u64>().ok() != Some(64) {
+                    let message = "a field can be on lines of its own, which are 64 bytes: `align = 64`";
+                    return Err(Error::new(number.span(), message));
+                }
+                self.is_aligned = true;
             }
+            other => return Err(Error::new(key.span(), format!("unknown option `{other}`: {OF_A_FIELD}"))),
         }
         Ok(())
     }
@@ -164,17 +200,10 @@ fn check_protocol(name: &LitStr, errors: &mut Vec<Error>) {
     }
 }
 
-fn skip_to_comma(input: ParseStream<'_>) {
-    while !input.is_empty() && !input.peek(Token![,]) {
-        // A token tree can always be parsed where there is one.
-        let _ = input.parse::<proc_macro2::TokenTree>();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quote::{ToTokens, quote};
+    use quote::ToTokens;
 
     fn parsed(tokens: TokenStream) -> (String, Vec<String>) {
         let mut errors = Vec::new();
@@ -205,5 +234,13 @@ mod tests {
         let (krate, errors) = parsed(quote!(crate, protocol, crate = a));
         assert_eq!((krate.as_str(), errors.len()), ("a", 2), "{errors:?}");
         assert!(errors[0].contains("`crate` needs a value"));
+    }
+
+    #[test]
+    fn what_follows_a_mistake_is_read_all_the_same() {
+        let (krate, errors) = parsed(quote!(version = "2", name = "", 3, = 4, protocol = "paged" fast, crate = a));
+        assert_eq!((krate.as_str(), errors.len()), ("a", 6), "{errors:?}");
+        assert!(errors[0].contains("integer literal") && errors[1].contains("1 to 200 bytes"), "{errors:?}");
+        assert!(errors[4].contains("unknown protocol") && errors[5].contains("expected `,`"), "{errors:?}");
     }
 }

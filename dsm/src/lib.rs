@@ -103,7 +103,94 @@ pub use barrier::{Barrier, BarrierGuard, BarrierWaitResult};
 pub use collective::Team;
 pub use dsm_core::control::Ended;
 pub use dsm_core::wire::control::{BarrierListing, Listing, SegmentListing, SemaphoreListing, SessionStatus};
-pub use dsm_macros::{main, shared};
+/// Has the program join a session before its `main` begins.
+///
+/// ```
+/// use dsm::prelude::*;
+///
+/// # fn main() -> std::process::ExitCode {
+/// # // A session of the example's own, on a host of its own.
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let daemon = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+/// # // SAFETY: nobody reads the environment meanwhile; there are no other threads yet.
+/// # unsafe { std::env::set_var("DSM_RUNTIME_DIR", dir.path().join("host")) };
+/// # // SAFETY: as above.
+/// # unsafe { std::env::set_var("DSM_DAEMON", daemon) };
+/// #[dsm::shared]
+/// struct Counter {
+///     visits: u64,
+/// }
+///
+/// #[dsm::main(session = "counting", expect = 1)]
+/// fn main(session: &Session) -> dsm::Result<()> {
+///     let counter = session.open::<Counter>("counter")?;
+///     counter.visits_atomic().fetch_add(1, SeqCst);
+///     println!("rank {} of {}: visit {}", session.rank(), session.size(), counter.visits());
+///     Ok(())
+/// }
+/// # assert_eq!(main(), std::process::ExitCode::SUCCESS);
+/// # main()
+/// # }
+/// ```
+///
+pub use dsm_macros::main;
+/// Declares a type that can live in shared memory.
+///
+/// ```
+/// use dsm::{Pointer, SharedType, Text};
+/// use std::sync::atomic::Ordering::SeqCst;
+///
+/// #[dsm::shared]
+/// #[derive(Debug, PartialEq)]
+/// #[repr(u8)]
+/// pub enum Phase {
+///     Setup = 0,
+///     Play = 1,
+/// }
+///
+/// /// Two of anything that can be shared.
+/// #[dsm::shared]
+/// pub struct Pair<T: SharedType> {
+///     pub left: T,
+///     pub right: T,
+/// }
+///
+/// #[dsm::shared(version = 1)]
+/// pub struct Board {
+///     /// On a cache line of its own, for who waits for it.
+///     #[dsm(align = 64)]
+///     pub turn: u32,
+///     /// Who won each round.
+///     pub winners: [u16; 4],
+///     pub limits: Pair<f32>,
+///     pub name: Text<27>,
+///     pub phase: Phase,
+///     pub best: Pointer<Board>,
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[doc = include_str!("sync/example.txt")]
+/// let board = session.open::<Board>("board")?;
+/// board.set_turn(board.turn() + 1); // a load and a store
+/// board.turn_atomic().fetch_add(1, SeqCst); // at one place of the order of all hosts
+/// board.winners().set(2, 7);
+/// board.limits().set_right(0.5);
+/// board.name().set("first")?;
+/// board.set_phase(Phase::Play);
+/// assert_eq!((board.turn(), board.winners().to_vec()), (2, vec![0, 0, 7, 0]));
+/// assert_eq!(board.phase()?, Phase::Play); // another program may have stored any byte
+/// assert!(board.best().follow()?.is_none());
+///
+/// let mut hole = board.hole()?; // a plain `&mut Board`
+/// *hole.turn += 1;
+/// hole.winners.sort();
+/// hole.fill()?;
+/// assert_eq!(board.read_only().winners().get(3), 7); // there are no setters here
+/// # Ok(())
+/// # }
+/// ```
+///
+pub use dsm_macros::shared;
 pub use error::{Error, Result};
 pub use hole::{Hole, ValueHole};
 pub use join::Builder;

@@ -40,6 +40,23 @@ struct Table<const N: usize> {
     rows: [[u64; N]; 2],
 }
 
+/// Two of anything that can be shared.
+#[dsm::shared]
+#[derive(Debug, PartialEq)]
+struct Pair<T: dsm::SharedType> {
+    one: T,
+    other: T,
+}
+
+#[dsm::shared]
+struct Pairs {
+    numbers: Pair<u64>,
+    tables: Pair<[u32; 3]>,
+    nested: [Pair<Pair<u32>>; 2],
+    phases: Pair<Phase>,
+    locked: Pair<dsm::field::Mutex<u16>>,
+}
+
 /// Stores bytes as a program does that has another idea of what lies there.
 fn scribble<T: SharedType>(at: Shared<'_, T>, bytes: &[u8]) {
     for (index, byte) in bytes.iter().enumerate() {
@@ -83,6 +100,9 @@ fn what_another_host_stored_is_checked() {
     assert_eq!((hole.is_on, hole.marks[2], hole.phase, hole.symbol), (true, true, Phase::Idle, 'x'));
     hole.marks[0] = true;
     hole.number = 9;
+    // Handles are many, so it is at run time that a second hole over the same value is refused.
+    assert!(matches!(there.hole(), Err(Error::HolesOverlap { .. })));
+    assert!(matches!(there.marks().hole(), Err(Error::HolesOverlap { .. })));
     hole.fill().unwrap();
     eventually("the other host has it", || here.number() == 9);
     assert_eq!(here.marks().to_vec(), [true, true, true, true, false]);
@@ -149,4 +169,35 @@ fn structs_with_parameters_lines_and_readers() {
     *hole.turn += 1;
     hole.fill().unwrap();
     eventually("the other host has it", || there.turn() == 4);
+}
+
+#[test]
+fn structs_of_any_type() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "pairs"), cluster.join(1, "pairs"));
+    let here = a.open::<Pair<u32>>("pair").unwrap();
+    let differs = b.open::<Pair<i32>>("pair").unwrap_err();
+    assert!(matches!(&differs, Error::TypeDiffers(_)) && differs.to_string().contains("`one`"), "{differs}");
+    assert!(matches!(b.open::<Pair<Pair<u32>>>("pair"), Err(Error::TypeDiffers(_))));
+    let there = b.open::<Pair<u32>>("pair").unwrap();
+    here.set_one(7);
+    here.one_ref().atomic().fetch_add(1, SeqCst);
+    here.update_other(|other| other + 3);
+    eventually("the other host has it", || there.load() == Pair { one: 8, other: 3 });
+
+    let (here, there) = (a.open::<Pairs>("pairs").unwrap(), b.open::<Pairs>("pairs").unwrap());
+    here.numbers().set_other(u64::MAX);
+    here.tables().set_one(&[1, 2, 3]);
+    here.tables().other().set(2, 9);
+    here.nested().at(1).other().set_one(5);
+    here.nested().at(0).store(&Pair { one: Pair { one: 1, other: 2 }, other: Pair { one: 3, other: 4 } });
+    here.phases().set_one(Phase::Play);
+    scribble(here.phases().other_ref(), &[1, 1]);
+    here.locked().other().lock().unwrap().value().set(6);
+    assert_eq!(there.locked().other().lock().unwrap().value().get(), 6);
+    // Who has had the lock sees all that was stored before.
+    assert_eq!(there.numbers().load(), Pair { one: 0, other: u64::MAX });
+    assert_eq!((there.tables().one().to_vec(), there.tables().other().to_vec()), (vec![1, 2, 3], vec![0, 0, 9]));
+    assert_eq!((there.nested().at(1).other().one(), there.nested().get(0).other.one), (5, 3));
+    assert_eq!((there.phases().one(), there.phases().try_load().is_err()), (Ok(Phase::Play), true));
 }

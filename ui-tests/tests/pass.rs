@@ -7,6 +7,8 @@ mod derives;
 mod kinds;
 #[path = "pass/layouts.rs"]
 mod layouts;
+#[path = "pass/locks.rs"]
+mod locks;
 #[path = "pass/macros.rs"]
 mod macros;
 #[path = "pass/names.rs"]
@@ -17,5 +19,7 @@ mod renamed;
 mod signatures;
 #[path = "pass/strict.rs"]
 pub mod strict;
+#[path = "pass/values.rs"]
+mod values;
 #[path = "pass/visibility.rs"]
 mod visibility;

@@ -13,6 +13,18 @@ pub const fn structure<S: SharedType>(name: &'static str, fields: &'static [Fiel
     Layout::structure(name, size_of::<S>(), align_of::<S>(), fields)
 }
 
+/// The layout of struct `S`, which has parameters, so that nothing else is checked but what a program uses: fails the build
+/// if it has a destructor.
+#[must_use]
+pub const fn structure_with<S: SharedType>(
+    name: &'static str,
+    fields: &'static [Field],
+    arguments: &'static [Argument],
+) -> Layout {
+    assert_no_destructor::<S>();
+    structure::<S>(name, fields).with_arguments(arguments)
+}
+
 /// The layout of enum `E`, which is stored as the integer `repr`.
 #[must_use]
 pub const fn enumeration<E: SharedType>(

@@ -14,9 +14,10 @@ use std::slice;
 /// What may live in shared memory.
 ///
 /// These types do: the integers `u8` to `u128` and `i8` to `i128`, the floats `f32` and `f64`, `bool`, `char`, the
-/// atomics of [`std::sync::atomic`] (but for those of the machine's size), arrays of all these, and structs and enums
-/// that are marked [`#[dsm::shared]`](macro@crate::shared). Use the attribute; nothing is gained by implementing the
-/// trait by hand.
+/// atomics of [`std::sync::atomic`] (but for those of the machine's size), [`Text`](super::Text), [`List`](super::List),
+/// [`Pointer`](super::Pointer), [`Versioned`](super::Versioned), the locks, semaphores and barriers of
+/// [`field`](crate::field), arrays of all these, and structs and enums that are marked
+/// [`#[dsm::shared]`](macro@crate::shared). Use the attribute; nothing is gained by implementing the trait by hand.
 ///
 /// # Safety
 ///
@@ -31,9 +32,11 @@ use std::slice;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be shared",
     label = "not a type that may live in shared memory",
-    note = "what may be shared: `u8` to `u128`, `i8` to `i128`, `f32`, `f64`, `bool`, `char`, atomics, arrays of them, and \
-     structs and enums marked `#[dsm::shared]`",
-    note = "in place of `usize`, whose size is the machine's, use `u64`"
+    note = "what may be shared: `u8` to `u128`, `i8` to `i128`, `f32`, `f64`, `bool`, `char`, atomics, `dsm::Text`, \
+     `dsm::List`, `dsm::Pointer`, `dsm::Versioned`, what is in `dsm::field`, arrays of them, and structs and enums marked \
+     `#[dsm::shared]`",
+    note = "in place of `usize` use `u64`; of `String` and `Vec`, `dsm::Text` and `dsm::List`; of a reference or `Box`, \
+     `dsm::Pointer`; of std's `Mutex` and `RwLock`, those of `dsm::field`"
 )]
 pub unsafe trait SharedType: Sized + Send + Sync + 'static {
     /// How its bytes are laid out.

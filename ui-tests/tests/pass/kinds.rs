@@ -1,6 +1,6 @@
 //! Every kind of thing that may be shared, and every option, as a program uses them.
 use dsm::typed::{
-    Assign, Atomic, AtomicFlag, InvalidValue, Line, Plain, ReadOnly, ReadOnlySlice, Shared, SharedType, Slice,
+    Assign, Atomic, AtomicFlag, InvalidValue, Kind, Line, Plain, ReadOnly, ReadOnlySlice, Shared, SharedType, Slice,
     first_difference,
 };
 use std::sync::atomic::Ordering::SeqCst;
@@ -183,6 +183,22 @@ fn versions_and_variants_count() {
         "the type is `Phase as u8 { Idle = 0, Play = 1, Over = 7 }` here, but \
          `Phase as u8 { Idle = 0, Play = 1, Over = 8 }` in the segment"
     );
+}
+
+/// An integer by another name is no reason to read a variant's number wrong.
+#[test]
+fn numbers_of_variants_are_those_of_the_compiler() {
+    #![expect(non_camel_case_types, dead_code, reason = "it is what this is about")]
+    type u16 = u8;
+    type i128 = u8;
+    #[dsm::shared]
+    #[repr(u16)]
+    enum Far {
+        Away = 300,
+    }
+    let Kind::Enum { variants, .. } = Far::LAYOUT.kind else { panic!("{:?}", Far::LAYOUT) };
+    assert_eq!(variants[0].value, 300);
+    assert!(Far::LAYOUT.check(&mut [44, 0]).is_err() && Far::LAYOUT.check(&mut [44, 1]).is_ok());
 }
 
 #[test]

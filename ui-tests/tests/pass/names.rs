@@ -27,6 +27,14 @@ struct Names {
     X: u32,
     value: u32,
     field: u32,
+    // Of handles once, or of the session.
+    raw_hole: u32,
+    snapshot: u32,
+    publish: u32,
+    fill: u32,
+    // Of handles of words.
+    swap: u32,
+    compare_exchange: u32,
 }
 
 /// Names of types as the user's own.
@@ -52,6 +60,30 @@ struct Layout {
     number: u64,
 }
 
+/// Names that the attribute might give to types of its own, were it not careful.
+#[dsm::shared]
+struct Board {
+    number: u64,
+}
+
+#[dsm::shared]
+struct BoardRead {
+    number: u64,
+}
+
+#[dsm::shared]
+struct BoardFields {
+    number: u64,
+}
+
+struct BoardReadFields;
+
+#[expect(dead_code, reason = "that it compiles is the test")]
+fn meeting(board: Shared<'_, Board>, read: Shared<'_, BoardRead>, fields: Shared<'_, BoardFields>) -> BoardReadFields {
+    board.set_number(read.number() + fields.number());
+    BoardReadFields
+}
+
 #[expect(dead_code, reason = "that it compiles is the test")]
 fn names(names: Shared<'_, Names>, shared: Shared<'_, Shared2>) -> u32 {
     names.set_type(1);
@@ -62,6 +94,7 @@ fn names(names: Shared<'_, Names>, shared: Shared<'_, Shared2>) -> u32 {
     names.set_get(names.len() + names.iter() + names.as_slice() + names.place() + names.part() + names.new());
     names.set_value(names.ptr_eq() + names.field_of() + names.fmt() + names.deref() + names.field());
     names.at().set(0, names.atomic());
+    names.set_fill(names.raw_hole() + names.snapshot() + names.publish() + names.swap() + names.compare_exchange());
     shared.cells().at(3).set_alive(1);
     shared.slice().set_number(shared.layout().number());
     names.get()

@@ -86,7 +86,7 @@ fn longer_than_the_handle<'s>(board: Shared<'s, Board>) -> (Slice<'s, u64>, Atom
 fn handles_are_light_and_go_anywhere() {
     fn goes_anywhere<T: Copy + Send + Sync + std::fmt::Debug>() {}
     goes_anywhere::<Shared<'_, Board>>();
-    goes_anywhere::<BoardFields<'_>>();
+    goes_anywhere::<Board_Fields<'_>>();
     goes_anywhere::<Slice<'_, Pos>>();
     goes_anywhere::<Atomic<'_, i64>>();
     // An address and the session.

@@ -111,6 +111,101 @@ pub struct Table<const N: usize> {
     pub points: [Pos; N],
 }
 
+/// Texts, lists and what is in them.
+#[dsm::shared(version = 3)]
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Values<const N: usize> {
+    /// What it is called.
+    pub name: dsm::Text<24>,
+    /// How often it was called.
+    pub count: u32,
+    /// Where it was.
+    pub trail: dsm::List<Pos, N>,
+    /// What comes next.
+    pub next: dsm::Pointer<Board>,
+}
+
+/// What is locked.
+#[dsm::shared]
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Locks {
+    /// One at a time.
+    pub board: dsm::field::Mutex<Board>,
+    /// Many readers.
+    pub limits: dsm::field::RwLock<[u64; 6]>,
+    /// So many at a time.
+    pub seats: dsm::field::Semaphore<4>,
+    /// All at once.
+    pub round: dsm::field::Barrier<2>,
+    undocumented: u64,
+}
+
+/// Two of anything.
+#[dsm::shared]
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Two<T>
+where
+    T: dsm::SharedType,
+{
+    /// The one.
+    pub one: T,
+    /// And the other.
+    pub other: T,
+}
+
+/// Fields that nobody is to use any more.
+#[dsm::shared]
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Old {
+    /// A number.
+    #[deprecated = "use `new`"]
+    pub old: u32,
+    /// On a line of its own.
+    #[deprecated]
+    #[dsm(read_only)]
+    pub older: u32,
+    /// A number.
+    pub new: u64,
+}
+
+/// Nobody is to use this any more.
+#[deprecated]
+#[dsm::shared]
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Oldest {
+    /// A number.
+    pub number: u64,
+}
+
+/// Nor this, which says so below the attribute, and is on a line of its own.
+#[dsm::shared]
+#[deprecated]
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct OldCounters {
+    /// Counted.
+    #[dsm(align = 64)]
+    pub count: core::sync::atomic::AtomicU64,
+}
+
+/// A variant that nobody is to use any more.
+#[dsm::shared]
+#[derive(Debug)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Stage {
+    /// Never.
+    #[deprecated]
+    Early = 0,
+    /// Ever.
+    Late = 1,
+}
+
 /// Never used at all.
 #[dsm::shared]
 #[derive(Debug)]

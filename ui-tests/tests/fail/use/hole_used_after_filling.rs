@@ -1,5 +1,3 @@
-use dsm::prelude::*;
-
 fn again(numbers: dsm::Slice<'_, u64>) -> dsm::Result<()> {
     let mut hole = numbers.hole()?;
     hole[0] = 1;

@@ -1,15 +1,16 @@
-use dsm::typed::SharedType;
+use dsm::prelude::*;
 
 struct Plain {
     turn: u32,
 }
 
-// As `Session::open` and `Session::array` ask for it.
-fn open<T: SharedType>() {}
-
-fn main() {
-    open::<Plain>();
-    open::<usize>();
-    open::<[&u8; 4]>();
-    open::<&str>();
+fn open(session: &Session) -> dsm::Result<()> {
+    session.open::<Plain>("board")?;
+    session.array::<usize>("numbers", 8)?;
+    session.create_new::<[&u8; 4]>("bytes")?;
+    session.open_read_only::<&str>("name")?;
+    session.mutex::<Option<u32>>("number")?;
+    Ok(())
 }
+
+fn main() {}

@@ -1,5 +1,3 @@
-use dsm::prelude::*;
-
 fn keep(numbers: dsm::Slice<'_, u64>) -> dsm::Result<()> {
     let mut hole = numbers.hole()?;
     let first = &mut hole[0];

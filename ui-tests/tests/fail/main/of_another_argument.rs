@@ -1,0 +1,4 @@
+#[dsm::main]
+fn main(session: dsm::Session) -> dsm::Result<()> {
+    session.fence()
+}

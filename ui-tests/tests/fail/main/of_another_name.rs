@@ -1,0 +1,6 @@
+#[dsm::main]
+fn start(session: &dsm::Session) -> dsm::Result<()> {
+    session.fence()
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[dsm::main]
+struct Main {
+    turn: u32,
+}
+
+fn main() {}

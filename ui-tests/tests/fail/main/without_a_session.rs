@@ -1,0 +1,4 @@
+#[dsm::main]
+fn main() -> dsm::Result<()> {
+    Ok(())
+}
