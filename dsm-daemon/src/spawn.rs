@@ -56,6 +56,10 @@ pub fn become_arbiter_if_asked() {
     }
     // SAFETY: before `main` there is one thread, so nobody reads the environment meanwhile.
     unsafe { std::env::remove_var(ROLE) };
+    // What the program has open and lets its children have is not ours to hold: a lock, the end of a pipe. We have
+    // opened nothing yet.
+    // SAFETY: as above, nobody in this process uses a descriptor but the first three.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     let _ = nix::unistd::setsid();
     // SAFETY: before `main` there is one thread, hence no lock that another one could hold.
     match unsafe { nix::unistd::fork() } {

@@ -4,7 +4,6 @@
 //! The working copy is why `&mut T` is sound here: a reference into memory that another host can change would be
 //! undefined behaviour.
 
-use crate::hands::hands;
 use crate::place::Place;
 use crate::region::Region;
 use crate::typed::{Shared, SharedType, Slice, has_opaque, restore};
@@ -250,11 +249,17 @@ impl Writer for Patient<'_> {
     }
 
     fn stalled(&self) {
-        // The lock is not held now.
-        hands().wait();
         if let Some(error) = self.0.lost() {
             resume_unwind(Box::new(Lost(error)));
         }
+    }
+
+    fn holds(&self) -> bool {
+        self.0.holds()
+    }
+
+    fn let_in(&self) {
+        self.0.let_in();
     }
 }
 

@@ -56,14 +56,24 @@
 //!
 //! A process that is killed in the middle of a store leaves all of it, on all hosts, or nothing; its host's other
 //! processes go on within milliseconds. One that is stopped there (SIGSTOP, a debugger) stalls the stores of its host
-//! until it continues or is killed.
+//! until it continues or is killed; when more than a megabyte waits for that host, the others wait for it, and give it
+//! up after the time that `DSM_PEER_TIMEOUT_MS` says (15 s).
 //!
 //! # Threads, `fork`, signals
 //!
 //! Handles can be used by any number of threads. The child of a `fork` is a process of its own, which joins the session
 //! before `fork` returns in it; guards stay its parent's, and a raw hole that another thread of the parent had open is
 //! never filled there. Between `vfork` and `exec` nothing may be stored to shared memory. For signal handlers, alternate
-//! stacks, and programs that handle SIGSEGV themselves see [`signals`].
+//! stacks, and programs that handle SIGSEGV themselves see [`signals`]. A child that is made by a handler in the middle
+//! of a wait leaves that to its parent: there the wait ends with an error.
+//!
+//! # Descriptors
+//!
+//! A session has descriptors: a connection to the arbiter, whose end is how each knows that the other is gone, a
+//! doorbell, and the files behind the memory. They are closed by `exec`. A program that closes all descriptors itself
+//! (`close_range`, `closefrom`, a daemon's loop) must do so before it joins. Otherwise its waits end with
+//! [`Error::ArbiterGone`], other descriptors may be taken for these, and what it holds (a semaphore, the host's replica
+//! lock in the middle of a store) is given back only when the process ends or becomes another program.
 //!
 //! # System calls
 //!

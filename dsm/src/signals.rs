@@ -21,6 +21,12 @@
 //! handler itself does not see it yet; what has to wait (an atomic, a semaphore) ends the process with a message if it
 //! interrupts a capture. The first such store adopts all handlers that are installed.
 //!
+//! **`SA_NODEFER`** and handlers that interrupt each other are fine: an adopted handler that interrupts a store comes when
+//! that is done, as often as its signal was delivered (of one that is not a real-time signal, those that come meanwhile
+//! are one, as while it is blocked). A handler with `SA_NODEFER` that interrupts itself between a load and a store of its
+//! own loses counts, as on any memory: use atomics there. On SIGSEGV itself the flag is harmless for handlers that were
+//! there before: they get it when a fault is passed on to them.
+//!
 //! A handler that leaves by `siglongjmp` is safe when it is adopted; one that is not may leave the host's replica lock
 //! locked. Real-time signals that were held back go behind others of the same number that are waiting already.
 //!
@@ -42,7 +48,9 @@
 //! **Stacks.** The kernel puts the frame of the signal (up to 4 KiB with AVX-512, 11 KiB with AMX) on the thread's
 //! alternate stack if it has one, else below what the thread is using; there must be room for it. Only that frame and
 //! a few hundred bytes: the work is done on a stack of our own. A handler that runs on an alternate stack and stores
-//! to shared memory by plain pointers needs room there for a second frame.
+//! to shared memory by plain pointers needs room there for a second frame. A thread whose stack itself lies in shared
+//! memory (a coroutine, say) needs an alternate stack that does not: the kernel cannot write the frame of a signal to
+//! memory that is read-only for the program, and ends the process without asking anybody.
 
 use crate::hands::{Hands, hands};
 use crate::{Result, trap};

@@ -4,7 +4,9 @@ mod common;
 
 use common::{Cluster, PATIENCE, Process, descriptors, eventually, join_by_environment, role};
 use dsm::prelude::*;
-use std::io::Write;
+use dsm_core::record::{AtomicBody, Kind, SyncBody, header as record_header};
+use dsm_core::wire::{FrameHeader, FrameKind};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -448,5 +450,82 @@ fn a_round_trip_is_not_a_delayed_acknowledgement() {
     });
     // Small separate writes cost an earlier system 44 ms each. The best of fifty, so that load does not matter.
     assert!(best < Duration::from_millis(20), "{best:?}");
+    drop((a, b));
+}
+
+/// A host that has joined as any may, over TCP, and then sends what no host of ours sends.
+#[test]
+fn a_host_that_misbehaves_is_cut_off_and_nobody_else() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "misbehave"), cluster.join(1, "misbehave"));
+    let (here, there) = (a.array::<u64>("w", 64).unwrap(), b.array::<u64>("w", 64).unwrap());
+    let words = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let frame = |kind, from, to, payload: &[u8]| {
+        let header = FrameHeader::new(kind, 1, 1, payload.len(), from, to);
+        [bytemuck::bytes_of(&header), payload].concat()
+    };
+    let records = |from, to, payload: &[u8]| frame(FrameKind::Records, from, to, payload);
+    let store = |place: u64| words(&[record_header(Kind::Store, 0, 8, 0), place, 1]);
+    let sync = |kind, place| {
+        let body = SyncBody { token: 1, amount: 1, process: 1 };
+        [words(&[record_header(kind, 0, size_of::<SyncBody>() as u16, 0), place]), bytemuck::bytes_of(&body).to_vec()]
+            .concat()
+    };
+    let mut long = frame(FrameKind::Ping, 0, 0, &[]);
+    long[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("noise", vec![0xa5; 4096]),
+        ("zeros", vec![0; 64]),
+        ("a frame that is too long", long),
+        ("a store where it has no segment", records(0, 3, &store(0))),
+        ("a store beyond all segments", records(0, 3, &store(u64::MAX - 64))),
+        ("a gap", records(8, 11, &store(0))),
+        ("records that do not add up", records(0, 4, &store(0))),
+        ("positions that run backwards", records(11, 8, &store(0))),
+        ("half a record", records(0, 2, &store(0)[..16])),
+        ("a kind of record that there is not", records(0, 3, &words(&[0xee, 0, 0]))),
+        ("a record of length zero", records(0, 2, &words(&[record_header(Kind::Store, 0, 0, 0), 0]))),
+        ("a semaphore that there is not", records(0, 4, &sync(Kind::Acquire, 77))),
+        ("a release of nothing", records(0, 4, &sync(Kind::Release, 77))),
+        ("a barrier that there is not", records(0, 4, &sync(Kind::Arrive, 77))),
+        ("an atomic of no width", {
+            let body = bytemuck::bytes_of(&<AtomicBody as bytemuck::Zeroable>::zeroed()).to_vec();
+            let head = words(&[record_header(Kind::Atomic, 0, body.len() as u16, 0), 0]);
+            records(0, 2 + body.len() as u64 / 8, &[head, body].concat())
+        }),
+        ("a request that is none", frame(FrameKind::Control, 1, 0, &[0xff; 64])),
+        ("what only servers send", frame(FrameKind::Ack, 0, 0, &[])),
+        ("what only servers send", frame(FrameKind::Lease, 1, 0, &[])),
+        ("what only servers send", frame(FrameKind::Snapshot, 0, 0, &[0; 64])),
+    ];
+    for (round, (what, bytes)) in (1..).zip(&cases) {
+        let (mut stream, host) = dsm_daemon::client::join(cluster.daemon(), "misbehave", true, None).unwrap();
+        assert!(host > 2);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // In two pieces, so that the server sees half a frame first; and it may be gone before the second.
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        stream.write_all(first).unwrap();
+        here.set(0, round);
+        eventually("stores go on", || there.get(0) == round);
+        let _ = stream.write_all(second);
+        let mut rest = [0; 4096];
+        loop {
+            match stream.read(&mut rest) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("{what}: it is not cut off: {error}"),
+            }
+        }
+        there.set(1, round);
+        eventually("stores go on", || here.get(1) == round);
+    }
+    // One that ends in the middle of a frame.
+    let (mut stream, _) = dsm_daemon::client::join(cluster.daemon(), "misbehave", true, None).unwrap();
+    stream.write_all(&records(0, 3, &store(0))[..20]).unwrap();
+    drop(stream);
+    here.set(2, 1);
+    eventually("stores go on", || there.get(2) == 1);
+    assert!(a.ended().is_none() && b.ended().is_none());
     drop((a, b));
 }

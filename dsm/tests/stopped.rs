@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, Watch, eventually, processor_time};
+use common::{Cluster, GoesOn, PATIENCE, Watch, eventually, processor_time};
 use dsm::prelude::*;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -44,6 +44,11 @@ fn a_lock_holder_is_stopped(stopped: usize) {
     watch.lock_as(watch.process);
     words[others[0]].set(1, 7);
     eventually("the other host has it", || words[others[1]].get(1) == 7);
+    // More than the one frame that waits for the lock.
+    for round in 1..=20 {
+        words[others[0]].set(4, round);
+        eventually("the other host has it", || words[others[1]].get(4) == round);
+    }
     let arbiter = cluster.arbiter_pid(stopped);
     let (before, start) = (processor_time(arbiter), Instant::now());
     silence();
@@ -73,14 +78,17 @@ fn the_same_beside_the_server() {
 }
 
 /// The first and another host store so much that a third, which takes nothing, makes them wait: until it is given up.
-fn under_load(stopped: usize, stop: impl FnOnce(&Cluster), go_on: impl FnOnce(&Cluster)) {
+/// `stop` returns what, dropped, lets it go on.
+fn under_load<Stopped>(stopped: usize, stop: impl FnOnce(&Cluster) -> Stopped) {
     let cluster = Cluster::new();
     let sessions = [0, 1, 2].map(|host| cluster.join(host, "load"));
     let words = sessions.each_ref().map(|session| session.array::<u64>("w", 64 << 10).unwrap());
     let others: Vec<usize> = (0..3).filter(|host| *host != stopped).collect();
-    stop(&cluster);
     let enough = AtomicBool::new(false);
-    let stored = std::thread::scope(|scope| {
+    let (stored, stopped_now) = std::thread::scope(|scope| {
+        // Dropped when an assertion fails: nobody waits for ever then.
+        let stopped_now = stop(&cluster);
+        let enough_now = Enough(&enough);
         let storers: Vec<_> = others
             .iter()
             .map(|host| {
@@ -107,52 +115,41 @@ fn under_load(stopped: usize, stop: impl FnOnce(&Cluster), go_on: impl FnOnce(&C
             assert!(others.iter().all(|host| sessions[*host].ended().is_none()), "one of the others is cut off");
             std::thread::sleep(Duration::from_millis(1));
         }
-        enough.store(true, Relaxed);
-        storers.into_iter().map(|storer| storer.join().unwrap()).collect::<Vec<_>>()
+        drop(enough_now);
+        (storers.into_iter().map(|storer| storer.join().unwrap()).collect::<Vec<_>>(), stopped_now)
     });
     println!("rounds of 128 KiB: {stored:?}");
     eventually("they are equal", || words[others[0]].to_vec() == words[others[1]].to_vec());
-    go_on(&cluster);
+    drop(stopped_now);
     let lost = |session: &Session| matches!(session.ended(), Some(dsm::Error::SessionEnded { .. }));
     eventually("the one that was given up learns of it", || lost(&sessions[stopped]));
     assert!(others.iter().all(|host| sessions[*host].ended().is_none()));
     drop(sessions);
 }
 
-fn signal(cluster: &Cluster, host: usize, signal: i32) {
-    // SAFETY: sends a signal to an arbiter that this test has started.
-    unsafe { libc::kill(cluster.arbiter_pid(host), signal) };
+struct Enough<'a>(&'a AtomicBool);
+
+impl Drop for Enough<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 #[test]
 fn a_stopped_arbiter_is_given_up_and_nobody_else() {
     let _alone = alone();
-    let pid = std::cell::Cell::new(0);
-    under_load(
-        2,
-        |cluster| {
-            pid.set(cluster.arbiter_pid(2));
-            signal(cluster, 2, libc::SIGSTOP);
-        },
-        // SAFETY: as above; the arbiter is still there.
-        |_| assert_eq!(unsafe { libc::kill(pid.get(), libc::SIGCONT) }, 0),
-    );
+    under_load(2, |cluster| GoesOn::stop(cluster.arbiter_pid(2)));
 }
 
 #[test]
 fn a_host_whose_lock_is_held_under_load_is_given_up_and_nobody_else() {
     let _alone = alone();
     for stopped in [1, 0] {
-        let watch = std::cell::RefCell::new(None);
-        under_load(
-            stopped,
-            |cluster| {
-                let joined = Watch::new(cluster, stopped, "load");
-                joined.lock_as(joined.process);
-                watch.replace(Some(joined));
-            },
-            |_| drop(watch.take()),
-        );
+        under_load(stopped, |cluster| {
+            let joined = Watch::new(cluster, stopped, "load");
+            joined.lock_as(joined.process);
+            joined
+        });
     }
 }
 
@@ -164,13 +161,11 @@ fn a_stopped_arbiter_that_goes_on_in_time_loses_nothing() {
     let (here, there) = (a.array::<u64>("w", 64 << 10).unwrap(), b.array::<u64>("w", 64 << 10).unwrap());
     let pid = cluster.arbiter_pid(1);
     for round in 1..=3u64 {
-        // SAFETY: sends a signal to an arbiter that this test has started.
-        unsafe { libc::kill(pid, libc::SIGSTOP) };
+        let stopped = GoesOn::stop(pid);
         let mut hole = here.hole().unwrap();
         hole.iter_mut().for_each(|word| *word = round);
         hole.fill().unwrap();
-        // SAFETY: as above.
-        unsafe { libc::kill(pid, libc::SIGCONT) };
+        drop(stopped);
         eventually("everything arrives", || there.iter().all(|word| word == round));
     }
     assert!(a.ended().is_none() && b.ended().is_none());

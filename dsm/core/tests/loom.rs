@@ -19,6 +19,9 @@
 //!   earlier one; x86-64 never does, since stores become visible in program order.
 #![cfg(loom)]
 
+#[path = "loom/log.rs"]
+mod log;
+
 use dsm_core::control::{ASLEEP, Control};
 use dsm_core::lock::{ARBITER, Lock};
 use dsm_core::log::{Area, Door, HostLog, Writer};
@@ -29,6 +32,7 @@ use dsm_core::slot::Slot;
 use dsm_core::sync::Barrier;
 use dsm_core::watch::{Lines, Watch};
 use dsm_core::wire::{Frame, FrameHeader, FrameKind, Reply, status};
+use log::{Arbiter, session};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -183,193 +187,63 @@ fn the_arbiter_takes_over_from_the_dead_and_only_then_do_others_go_on() {
     });
 }
 
-// (b) Writers and the arbiter at the same bytes.
-
-/// Memory, and a crossing before every write to it.
-struct Bytes(Cells, Crossing);
-
-impl Memory for Bytes {
-    fn write(&self, offset: u64, bytes: &[u8]) {
-        self.1.pass();
-        self.0.write(offset, bytes);
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) {
-        self.0.read(offset, out);
-    }
-}
-
-type Session = Arc<(Box<Tiny>, Bytes)>;
-
-fn session() -> Session {
-    Arc::new((Tiny::boxed(1), Bytes(Cells::zeroed(8), Crossing(AtomicU64::new(0)))))
-}
-
-fn bytes(memory: &Bytes) -> Vec<u8> {
-    memory.0.to_vec()[..8].to_vec()
-}
-
-/// Applies records to bytes, in order.
-fn perform(image: &mut [u8], payload: &[u8]) {
-    for record in records(payload) {
-        let record = record.expect("whole records");
-        image[record.place as usize..][..record.payload.len()].copy_from_slice(record.payload);
-    }
-}
-
-/// What the arbiter knows: the bytes after what it has received of the order, and what it has drained beyond that.
-struct Arbiter {
-    replica: Replica,
-    prefix: Vec<u8>,
-    drained: Vec<u8>,
-}
-
-impl Arbiter {
-    fn new() -> Self {
-        let mut replica = Replica::new();
-        replica.attach(0, 4096);
-        Self { replica, prefix: vec![0; 8], drained: Vec::new() }
-    }
-
-    fn drain(&mut self, log: &TinyLog<'_>, memory: &Bytes) {
-        memory.1.pass();
-        self.replica.drain(log, &mut self.drained).expect("the log makes sense");
-    }
-
-    /// The server has ordered all that was drained.
-    fn acknowledge(&mut self, log: &TinyLog<'_>, memory: &Bytes) {
-        memory.1.pass();
-        let header = FrameHeader::new(FrameKind::Ack, 1, 1, 0, 0, self.replica.sent());
-        let frame = Frame { kind: FrameKind::Ack, header, payload: &[] };
-        assert_eq!(self.replica.apply(log, memory, &frame, || true), Ok(Progress::Done));
-        perform(&mut self.prefix, &self.drained);
-        self.drained.clear();
-    }
-
-    /// A record of another host arrives: ordered before what is not acknowledged yet.
-    /// False when a writer holds the lock; the frame has to wait then, and so has what follows it.
-    fn remote(&mut self, log: &TinyLog<'_>, memory: &Bytes, offset: u64, bytes: &[u8]) -> bool {
-        memory.1.pass();
-        let mut payload = Vec::new();
-        push_store(&mut payload, offset, bytes);
-        let header = FrameHeader::new(FrameKind::Records, 2, 1, payload.len(), 0, payload.len() as u64 / 8);
-        let frame = Frame { kind: FrameKind::Records, header, payload: &payload };
-        match self.replica.apply(log, memory, &frame, || log.lock().try_acquire(ARBITER)) {
-            Ok(Progress::Done) => perform(&mut self.prefix, &payload),
-            Ok(Progress::Busy) => return false,
-            Err(bad) => panic!("{bad}"),
-        }
-        true
-    }
-
-    /// Nobody writes any more: replica = prefix + pending, and memory in the order of the log.
-    fn check(&mut self, log: &TinyLog<'_>, memory: &Bytes) {
-        self.drain(log, memory);
-        let mut expected = self.prefix.clone();
-        perform(&mut expected, &self.drained);
-        assert_eq!(bytes(memory), expected);
-        self.acknowledge(log, memory);
-        assert_eq!(bytes(memory), self.prefix);
-        assert_eq!(self.replica.acked(), self.replica.sent());
-    }
-}
-
-fn writer(shared: &Session, number: u32, offset: u64, data: &'static [u8]) -> thread::JoinHandle<()> {
-    let shared = shared.clone();
-    thread::spawn(move || {
-        let log: TinyLog<'_> = shared.0.log();
-        let hand = Hand(number, &shared.1.1);
-        // The way of most stores, where nothing has to be waited for; else the other.
-        let done = match <&[u8; 2]>::try_from(data).ok() {
-            Some(word) if offset.is_multiple_of(2) => log.try_store_word(&shared.1, &hand, Door::Direct, offset, *word),
-            _ => false,
-        };
-        if !done {
-            log.store(&shared.1, &hand, Door::Direct, offset, data);
-        }
-    })
-}
-
-/// The log's order is the order of the bytes in memory, and every record is drained once and whole.
+/// Deaths while somebody waits for the lock: of one who held it, and of one who did not, after which all waiters are
+/// forgotten. Whoever waited gets it, and in the end nobody is counted who does not wait.
 #[test]
-fn two_writers_agree_with_the_log() {
+fn those_who_wait_are_forgotten_with_the_dead_and_get_the_lock() {
     model(3, || {
-        let shared = session();
-        let threads = [writer(&shared, 1, 0, &[1, 2]), writer(&shared, 2, 1, &[3, 4])];
-        let log: TinyLog<'_> = shared.0.log();
-        let mut arbiter = Arbiter::new();
-        arbiter.drain(&log, &shared.1);
-        arbiter.acknowledge(&log, &shared.1);
-        threads.into_iter().for_each(|thread| thread.join().expect("it ended"));
-        arbiter.check(&log, &shared.1);
-        assert_eq!(arbiter.replica.sent(), 6, "two records of three words");
-    });
-}
-
-/// Whoever sees the tail sees the record before it.
-#[test]
-fn what_is_drained_is_whole() {
-    model(4, || {
-        let shared = session();
-        let thread = {
+        let shared = Arc::new((Control::new(1, false), Protected(UnsafeCell::new(0))));
+        let lock = |shared: &(Control, Protected)| Lock::new(&shared.0.producer, Barrier::new(false)).seize(9);
+        let dead = Lock::new(&shared.0.producer, Barrier::new(false));
+        assert!(dead.try_acquire(7));
+        shared.1.add();
+        let waiting = {
             let shared = shared.clone();
             thread::spawn(move || {
-                let body = SyncBody { token: 3, amount: 5, process: 7 };
-                shared.0.log().submit(&Hand(1, &shared.1.1), Kind::Fence, 0, 9, bytemuck::bytes_of(&body));
+                let lock = Lock::new(&shared.0.producer, Barrier::new(false));
+                assert!(lock.acquire(8, || true));
+                shared.1.add();
+                lock.release();
             })
         };
-        let (log, mut arbiter): (TinyLog<'_>, _) = (shared.0.log(), Arbiter::new());
-        arbiter.drain(&log, &shared.1);
-        let early = arbiter.drained.len();
-        thread.join().expect("it ended");
-        arbiter.drain(&log, &shared.1);
-        assert!((early == 0 || early == 32) && arbiter.drained.len() == 32);
-        let record = Record::parse(&arbiter.drained).expect("a whole record");
-        assert_eq!((record.kind, record.place), (Kind::Fence, 9));
-        assert_eq!(record.sync(), Some(SyncBody { token: 3, amount: 5, process: 7 }));
+        assert!(!lock(&shared));
+        assert!(dead.seize(7));
+        shared.1.add();
+        dead.release_to_all();
+        waiting.join().expect("it ended");
+        assert_eq!(shared.1.add(), 4);
+        let producer = &shared.0.producer;
+        assert_eq!((producer.lock.load(Relaxed), producer.lock_waiters.load(Relaxed)), (0, 0));
     });
 }
 
-/// A remote record at bytes that two writers store to, between draining and the acknowledgement.
+/// As before, with a release by one who lives, and something to let in while the lock is waited for.
 #[test]
-fn a_remote_record_spares_what_is_pending() {
-    model(1, || {
-        let shared = session();
-        let threads = [writer(&shared, 1, 0, &[1, 2]), writer(&shared, 2, 1, &[3, 4])];
-        let log: TinyLog<'_> = shared.0.log();
-        let mut arbiter = Arbiter::new();
-        arbiter.drain(&log, &shared.1);
-        let applied = arbiter.remote(&log, &shared.1, 0, &[9; 4]);
-        if applied {
-            arbiter.acknowledge(&log, &shared.1);
-        }
-        threads.into_iter().for_each(|thread| thread.join().expect("it ended"));
-        assert!(applied || arbiter.remote(&log, &shared.1, 0, &[9; 4]));
-        arbiter.check(&log, &shared.1);
+fn those_who_let_something_in_while_they_wait_are_counted_again() {
+    model(3, || {
+        let shared = Arc::new((Control::new(1, false), Protected(UnsafeCell::new(0))));
+        let holder = Lock::new(&shared.0.producer, Barrier::new(false));
+        assert!(holder.try_acquire(7));
+        let waiting = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let producer = &shared.0.producer;
+                let lock = Lock::new(producer, Barrier::new(false));
+                let let_in = || assert_eq!(producer.lock_waiters.load(Relaxed), 0, "counted");
+                assert!(lock.acquire_letting(8, || true, let_in, || true));
+                shared.1.add();
+                lock.release();
+            })
+        };
+        shared.1.add();
+        holder.release();
+        waiting.join().expect("it ended");
+        assert_eq!(shared.1.add(), 3);
+        assert_eq!(shared.0.producer.lock_waiters.load(Relaxed), 0);
     });
 }
 
-/// As before, with one writer and two remote records, on both sides of the acknowledgement.
-#[test]
-fn a_remote_record_comes_after_what_is_acknowledged() {
-    model(5, || {
-        let shared = session();
-        let thread = writer(&shared, 1, 1, &[1, 2]);
-        let log: TinyLog<'_> = shared.0.log();
-        let mut arbiter = Arbiter::new();
-        let first = arbiter.remote(&log, &shared.1, 0, &[8; 3]);
-        arbiter.drain(&log, &shared.1);
-        let mut second = false;
-        if first {
-            arbiter.acknowledge(&log, &shared.1);
-            second = arbiter.remote(&log, &shared.1, 2, &[9; 2]);
-        }
-        thread.join().expect("it ended");
-        assert!(first || arbiter.remote(&log, &shared.1, 0, &[8; 3]));
-        assert!(second || arbiter.remote(&log, &shared.1, 2, &[9; 2]));
-        arbiter.check(&log, &shared.1);
-    });
-}
+// (b) Writers and the arbiter at the same bytes: `loom/log.rs`.
 
 // (c) Slots.
 

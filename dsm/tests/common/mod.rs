@@ -166,6 +166,25 @@ impl Watch {
     }
 }
 
+/// Has a process go on when this is dropped, that the test has stopped.
+pub struct GoesOn(pub i32);
+
+impl GoesOn {
+    /// Stops it.
+    pub fn stop(pid: i32) -> Self {
+        // SAFETY: sends a signal to an arbiter that this test has started.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+        Self(pid)
+    }
+}
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        // SAFETY: as above; while it is stopped, it does not end, and its number is its own.
+        unsafe { libc::kill(self.0, libc::SIGCONT) };
+    }
+}
+
 /// The runtime directory of a process made by [`Cluster::spawn`].
 pub fn own_dir() -> PathBuf {
     std::env::var_os("DSM_RUNTIME_DIR").unwrap().into()
