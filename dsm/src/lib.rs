@@ -173,7 +173,7 @@ pub use dsm_macros::main;
 ///     /// Who won each round.
 ///     pub winners: [u16; 4],
 ///     pub limits: Pair<f32>,
-///     pub name: Text<27>,
+///     pub name: Text<35>,
 ///     pub phase: Phase,
 ///     pub best: Pointer<Board>,
 /// }
