@@ -80,6 +80,8 @@ extern "C" fn in_child() {
     let Held { regions, turn, .. } = held.unwrap_or_default();
     match turn {
         Some(turn) => drop(turn),
+        // A destructor of the thread's own locals calls `fork`, after ours: nothing was taken before, nor is kept.
+        None if blocked.is_none() => signals::forget_turn(),
         None => signals::keep_turn(),
     }
     let torn = hands().busy();

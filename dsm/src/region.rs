@@ -8,7 +8,7 @@ use crate::connection::Connection;
 use crate::hands::hands;
 use crate::sync::Object;
 use crate::{Error, Result};
-use dsm_core::control::{Ended, FINGERPRINT, MAGIC};
+use dsm_core::control::{Ended, FINGERPRINT, GONE, MAGIC};
 use dsm_core::limits::{LINE, PAGE, SEGMENTS, SPACE};
 use dsm_core::log::{Door, SharedArea, SharedLog, Writer};
 use dsm_core::memory::{Mapped, Memory};
@@ -59,6 +59,7 @@ pub(crate) struct Region {
     bell: OwnedFd,
     /// Set when a child of `fork` could not become a process of its own.
     orphaned: AtomicBool,
+    births: AtomicU32,
     socket: AtomicI32,
     /// `(start, end)` of the mapped segments: read by the signal handler, so no lock.
     extents: Box<[(AtomicU64, AtomicU64)]>,
@@ -136,6 +137,7 @@ impl Region {
             trap_only,
             bell,
             orphaned: AtomicBool::new(false),
+            births: AtomicU32::new(0),
             socket: AtomicI32::new(connection.descriptor()),
             extents: (0..SEGMENTS).map(|_| Default::default()).collect(),
             extent_count: AtomicUsize::new(0),
@@ -179,6 +181,7 @@ impl Region {
     /// # Safety
     /// There is one thread, and it holds no guard of the connection.
     pub(crate) unsafe fn reborn(&self, connection: Option<(Connection, u16)>) {
+        self.births.fetch_add(1, Relaxed);
         let Some((connection, process)) = connection else {
             self.orphaned.store(true, Release);
             return;
@@ -290,9 +293,9 @@ impl Region {
         self.process.load(Relaxed)
     }
 
-    /// Is this still the process that had this number, and not a child of its `fork`?
-    pub(crate) fn is_process(&self, number: u32) -> bool {
-        self.process() == number && !self.orphaned.load(Relaxed)
+    /// How often this process, or one that it descends from, was the child of a `fork`: numbers are used again.
+    pub(crate) fn births(&self) -> u32 {
+        self.births.load(Relaxed)
     }
 
     /// This host's number in the session.
@@ -370,24 +373,33 @@ impl Region {
 
     /// Why nothing can be waited for any more, if so.
     pub(crate) fn lost(&self) -> Option<Error> {
+        // Before the reason, which is there by then if there is one.
+        let gone = self.arbiter_gone();
         if let Some(why) = self.log.ended() {
             return Some(Error::SessionEnded { session: self.name.clone(), why });
         }
-        self.arbiter_gone().then(|| Error::ArbiterGone { session: self.name.clone() })
+        gone.then(|| Error::ArbiterGone { session: self.name.clone() })
     }
 
     fn arbiter_gone(&self) -> bool {
+        if self.orphaned.load(Relaxed) {
+            return true;
+        }
+        // The kernel says so before it closes the arbiter's sockets, which may take it a while.
+        // Acquire: pairs with the Release in the arbiter's `end`, which says first why.
+        let marked = self.log.control().rare.arbiter.word.load(Acquire) & GONE != 0;
         // SAFETY: the descriptor belongs to `connection`, which lives as long as the region, and is replaced together
         // with it.
         let socket = unsafe { BorrowedFd::borrow_raw(self.socket.load(Relaxed)) };
-        self.orphaned.load(Relaxed) || process::hung_up(socket)
+        marked || process::hung_up(socket)
     }
 
     /// For operations that cannot return an error: panics, or, where there is nothing to unwind to, ends the process.
     #[cold]
     pub(crate) fn give_up_if_lost(&self) {
+        let gone = self.arbiter_gone();
         let ended = self.log.ended();
-        if ended.is_none() && !self.arbiter_gone() {
+        if ended.is_none() && !gone {
             return;
         }
         if hands().trapped() {

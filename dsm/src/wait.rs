@@ -31,8 +31,9 @@ pub(crate) fn deadline(timeout: Duration) -> Option<Instant> {
 pub(crate) struct Wait<'a> {
     region: &'a Region,
     slot: &'a Slot,
-    /// Who claimed it.
+    /// Who claimed it: its number, and the region's `births`.
     process: u32,
+    births: u32,
     /// Travels with the operation.
     pub(crate) token: u64,
 }
@@ -63,7 +64,7 @@ impl<'a> Wait<'a> {
             let process = region.process();
             if let Some(token) = slots[number].claim(number as u16, process) {
                 HINT.set(number);
-                return Some(Self { region, slot: &slots[number], process, token });
+                return Some(Self { region, slot: &slots[number], process, births: region.births(), token });
             }
             at = number + 1;
         }
@@ -78,7 +79,7 @@ impl<'a> Wait<'a> {
 
     /// Is this the process that waits, and not a child of its `fork` that a signal handler has made in the middle?
     fn ours(&self) -> bool {
-        self.region.is_process(self.process)
+        self.region.births() == self.births
     }
 
     /// Submits the record whose answer this waits for.

@@ -182,7 +182,10 @@ impl Arbiter {
                 questions.push((*id, ask));
             }
         }
-        for (id, ask) in questions {
+        // Who wants to join may be what one that has gone has become (`exec`): that one comes first.
+        let (joins, others): (Vec<_>, Vec<_>) =
+            questions.into_iter().partition(|(_, ask)| matches!(ask, Ask::Join { .. }));
+        for (id, ask) in others {
             busy = true;
             self.answer(id, ask, around);
         }
@@ -197,7 +200,12 @@ impl Arbiter {
                 self.leaving.push(client.leaving(id));
             }
         }
-        self.bury(closely) || busy
+        busy |= self.bury(closely);
+        for (id, ask) in joins {
+            busy = true;
+            self.answer(id, ask, around);
+        }
+        busy
     }
 
     fn sessions(&mut self) -> impl Iterator<Item = &mut HostSession> {

@@ -75,6 +75,8 @@ impl AreaMap {
 
 impl Drop for AreaMap {
     fn drop(&mut self) {
+        // Nobody is left, or everybody has been told already; unless this thread panics.
+        self.control().rare.arbiter.word.fetch_or(GONE, Release);
         robust::forget(&self.control().rare.arbiter);
     }
 }
@@ -291,20 +293,18 @@ impl HostSession {
             return forgotten;
         }
         let mut busy = self.clean_up();
+        let local = matches!(self.uplink, Uplink::Local);
+        if local && !servers.get(&self.name).is_some_and(|server| server.has_local(self.host)) {
+            self.end(Ended::ServerGone, "its server has cut it off");
+            return true;
+        }
         busy |= self.ship(servers);
         busy |= self.take_in(now, servers);
         busy |= self.replica.settle(&self.area.log());
-        match &mut self.uplink {
-            Uplink::Remote(link) => {
-                busy |= link.flush();
-                if link.broken() {
-                    self.end(Ended::ServerGone, "the connection to its server broke");
-                }
-            }
-            Uplink::Local => {
-                if !servers.get(&self.name).is_some_and(|server| server.has_local(self.host)) {
-                    self.end(Ended::ServerGone, "its server has cut it off");
-                }
+        if let Uplink::Remote(link) = &mut self.uplink {
+            busy |= link.flush();
+            if link.broken() {
+                self.end(Ended::ServerGone, "the connection to its server broke");
             }
         }
         busy

@@ -179,7 +179,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         }
         let producer = &self.control().producer;
         let tail = producer.tail.load(Relaxed);
-        let room = tail.wrapping_sub(producer.acked_seen.load(Relaxed)).wrapping_add(WORD_RECORD) <= RING as u64;
+        let room = tail.wrapping_sub(producer.acked_seen.load(Relaxed)) <= RING as u64 - WORD_RECORD;
         if room {
             self.append_word(memory, tail, offset, word);
             self.count(door);
@@ -343,14 +343,15 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.prefetch(tail);
         let mut payload = [0; 8];
         payload[..N].copy_from_slice(&word);
-        self.word(tail + 2).store(u64::from_le_bytes(payload), Relaxed);
-        self.word(tail + 1).store(offset, Relaxed);
+        // Wrapping: another process of the host may have put anything there.
+        self.word(tail.wrapping_add(2)).store(u64::from_le_bytes(payload), Relaxed);
+        self.word(tail.wrapping_add(1)).store(offset, Relaxed);
         let bucket = self.word_bucket(offset);
         let own = header(Kind::Store, 0, N as u16, 0);
         let prev = self.link(bucket, tail, |head, place| place == offset && head as u32 == own as u32);
         self.word(tail).store(own | u64::from(prev) << 32, Relaxed);
         self.intend(tail);
-        bucket.store(tail + 1, Relaxed);
+        bucket.store(tail.wrapping_add(1), Relaxed);
         memory.write_word(offset, word);
         self.advance(tail, WORD_RECORD as usize);
     }
@@ -379,7 +380,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     fn prefetch(&self, tail: u64) {
         #[cfg(not(any(loom, miri)))]
         {
-            let ahead = std::ptr::from_ref(self.word(tail + AHEAD));
+            let ahead = std::ptr::from_ref(self.word(tail.wrapping_add(AHEAD)));
             // By hand: `_mm_prefetch` asks for a copy to write only where the build names the processor's feature, and
             // for one to read else, so that the store would wait for the line after all.
             // SAFETY: a prefetch touches nothing; a processor that does not know it does nothing.
@@ -393,7 +394,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     #[inline(always)]
     fn intend(&self, tail: u64) {
         // Release, and no later store moves up: whoever finds the intent finds the whole record.
-        self.control().producer.intent.store(tail + 1, Release);
+        self.control().producer.intent.store(tail.wrapping_add(1), Release);
         compiler_fence();
     }
 

@@ -42,7 +42,7 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
         }
         let producer = &self.control().producer;
         let tail = producer.tail.load(Relaxed);
-        let room = tail.wrapping_sub(producer.acked_seen.load(Relaxed)).wrapping_add(WORD_RECORD) <= RING as u64;
+        let room = tail.wrapping_sub(producer.acked_seen.load(Relaxed)) <= RING as u64 - WORD_RECORD;
         let old = (room && self.leased()).then(|| {
             let mut bytes = [0; 16];
             bytes[..N].copy_from_slice(&memory.read_word::<N>(offset));

@@ -44,7 +44,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         let head = self.word(newest).load(Relaxed);
         if shadowed(head, self.word(newest.wrapping_add(1)).load(Relaxed)) {
             let prev = head >> 32;
-            return if prev == 0 || age < prev { 0 } else { (distance + prev) as u32 };
+            return if prev == 0 || age < prev { 0 } else { distance.wrapping_add(prev) as u32 };
         }
         distance as u32
     }

@@ -37,7 +37,7 @@ mod list {
     use super::{DIED, Mark};
     use std::cell::RefCell;
     use std::sync::atomic::AtomicU64;
-    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::atomic::Ordering::{Relaxed, Release};
 
     /// `struct robust_list_head`.
     #[repr(C)]
@@ -50,6 +50,8 @@ mod list {
     /// A thread's list, and who is in it, the first last.
     struct List {
         head: &'static Head,
+        /// Whose it is: a child of `fork` has the memory, and not the kernel's knowledge of it.
+        thread: i32,
         marks: Vec<*const Mark>,
     }
 
@@ -59,7 +61,7 @@ mod list {
 
     impl List {
         /// Replaces the list that the C library has for this thread, which is for robust mutexes of its own kind.
-        fn register() -> Option<Self> {
+        fn register(thread: i32) -> Option<Self> {
             const OFFSET: i64 = std::mem::offset_of!(Mark, word) as i64;
             // Never freed: the kernel reads it after everything of this thread has been destroyed.
             let head: &'static Head =
@@ -68,7 +70,7 @@ mod list {
             // SAFETY: the head lives for ever, is empty, and has the size that is said.
             let result =
                 unsafe { libc::syscall(libc::SYS_set_robust_list, std::ptr::from_ref(head), size_of::<Head>()) };
-            (result == 0).then_some(Self { head, marks: Vec::new() })
+            (result == 0).then_some(Self { head, thread, marks: Vec::new() })
         }
     }
 
@@ -79,17 +81,18 @@ mod list {
     /// The mark stays where it is, and mapped, until [`forget`] is called for it in the same thread.
     pub unsafe fn mark(mark: &Mark) {
         LIST.with_borrow_mut(|list| {
-            if list.is_none() {
-                *list = List::register();
-            }
-            let Some(list) = list else { return };
             // SAFETY: takes nothing.
             let thread = unsafe { libc::gettid() };
+            if list.as_ref().is_none_or(|list| list.thread != thread) {
+                *list = List::register(thread);
+            }
+            let Some(list) = list else { return };
             mark.word.fetch_or(thread as u32 & (DIED - 1), Relaxed);
             // Whole at any instant: first it leads to the others, then the head leads to it.
             mark.next.store(list.head.next.load(Relaxed), Relaxed);
             list.marks.push(mark);
-            list.head.next.store(std::ptr::from_ref(mark).addr() as u64, Relaxed);
+            // Release: behind the store before, for the kernel, which may come between any two instructions.
+            list.head.next.store(std::ptr::from_ref(mark).addr() as u64, Release);
         });
     }
 
