@@ -50,8 +50,8 @@ impl<'a> Lock<'a> {
     /// Takes the lock. `stalled` is called after every sleep; it may end the process, or return false to give up.
     /// Returns whether the lock is held.
     #[inline(always)]
-    pub fn acquire(&self, me: u32, mut stalled: impl FnMut() -> bool) -> bool {
-        self.try_acquire(me) || self.acquire_contended(me, &|| false, &|| (), &mut stalled)
+    pub fn acquire(&self, me: u32, stalled: impl FnMut() -> bool) -> bool {
+        self.acquire_letting(me, || false, || (), stalled)
     }
 
     /// As [`Lock::acquire`]. After a sleep, when `holds` says that there is something to let in, calls `let_in`: it may

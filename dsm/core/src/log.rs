@@ -177,16 +177,23 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         if !lock.try_acquire(writer.number()) {
             return false;
         }
-        let producer = &self.control().producer;
-        let tail = producer.tail.load(Relaxed);
-        let room = tail.wrapping_sub(producer.acked_seen.load(Relaxed)) <= RING as u64 - WORD_RECORD;
-        if room {
+        let tail = self.room_for_word();
+        if let Some(tail) = tail {
             self.append_word(memory, tail, offset, word);
             self.count(door);
         }
         lock.release();
         self.notify(writer);
-        room
+        tail.is_some()
+    }
+
+    /// The tail, if the record of a word is known to fit there. The caller holds the lock.
+    #[inline(always)]
+    fn room_for_word(&self) -> Option<u64> {
+        let producer = &self.control().producer;
+        let tail = producer.tail.load(Relaxed);
+        let used = tail.wrapping_sub(producer.acked_seen.load(Relaxed));
+        (used <= RING as u64 - WORD_RECORD).then_some(tail)
     }
 
     /// Counts a store. The caller holds the lock.

@@ -9,7 +9,7 @@
 //! - it is cleared, and [`Kind::Yield`] logged, under one hold of the lock: every store of a leased atomic precedes
 //!   that record, and the server lets no other host touch a segment before it has it.
 
-use super::{HostLog, WORD_RECORD};
+use super::HostLog;
 use crate::lock::ARBITER;
 use crate::log::Writer;
 use crate::memory::Memory;
@@ -40,10 +40,8 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
         if !self.leased() || !lock.try_acquire(writer.number()) {
             return None;
         }
-        let producer = &self.control().producer;
-        let tail = producer.tail.load(Relaxed);
-        let room = tail.wrapping_sub(producer.acked_seen.load(Relaxed)) <= RING as u64 - WORD_RECORD;
-        let old = (room && self.leased()).then(|| {
+        let tail = self.room_for_word().filter(|_| self.leased());
+        let old = tail.map(|tail| {
             let mut bytes = [0; 16];
             bytes[..N].copy_from_slice(&memory.read_word::<N>(offset));
             let old = u128::from_le_bytes(bytes);
