@@ -1,6 +1,7 @@
 //! What a thread is doing, for the signal handlers that interrupt it: see [`crate::signals`].
 
 use crate::region::{Region, fatal};
+use dsm_core::bias::Favour;
 use dsm_core::deferral::{Deferral, Signals};
 use dsm_core::limits::LINE;
 use std::cell::Cell;
@@ -24,7 +25,15 @@ pub(crate) struct Hands {
     stores: Deferral<Deferred, DEFERRED>,
     /// Inside the trap door: there is nothing to unwind to.
     trapped: Cell<bool>,
+    /// What the thread knows of the replica lock of one session, that with this tag.
+    favour: Favour,
+    tag: Cell<u64>,
+    /// How often the thread had to do with another since.
+    misses: Cell<u32>,
 }
+
+/// How often that has to be before it is the other that it knows of: finding out costs a system call.
+const MISSES: u32 = 64;
 
 /// Those of this thread, as the kernel has them.
 struct Kernel;
@@ -42,6 +51,10 @@ thread_local! {
         Hands {
             stores: Deferral::new([const { Cell::new(NOTHING) }; DEFERRED]),
             trapped: Cell::new(false),
+            favour: Favour::new(),
+            // Nobody's.
+            tag: Cell::new(u64::MAX),
+            misses: Cell::new(0),
         }
     };
 }
@@ -105,6 +118,27 @@ impl Hands {
     /// In the handler of a signal that interrupted a capture: see [`Deferral::hold`].
     pub(crate) fn hold(&self, blocked: u64, resend: impl FnOnce() -> bool) -> Option<u64> {
         self.stores.hold(blocked, &Kernel, resend)
+    }
+
+    /// What the thread knows of the replica lock of the session with this tag; 0 is the tag of one whose lock is not to
+    /// be biased.
+    #[inline(always)]
+    pub(crate) fn favour(&self, tag: u64) -> Option<&Favour> {
+        if self.tag.get() == tag { Some(&self.favour) } else { self.turn_to(tag) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn turn_to(&self, tag: u64) -> Option<&Favour> {
+        self.misses.set(self.misses.get() + 1);
+        if tag == 0 || self.misses.get() < MISSES {
+            return None;
+        }
+        self.misses.set(0);
+        // SAFETY: takes nothing, returns a number.
+        self.favour.reset(unsafe { libc::gettid() } as u32);
+        self.tag.set(tag);
+        Some(&self.favour)
     }
 
     /// Is the thread inside the trap door?

@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::hands::hands;
 use crate::sync::Object;
 use crate::{Error, Result};
+use dsm_core::bias::Favour;
 use dsm_core::control::{Ended, FINGERPRINT, GONE, MAGIC};
 use dsm_core::limits::{LINE, PAGE, SEGMENTS, SPACE};
 use dsm_core::log::{Door, SharedArea, SharedLog, Writer};
@@ -54,6 +55,9 @@ pub(crate) struct Region {
     memory: Mapped,
     log: SharedLog<'static>,
     process: AtomicU32,
+    /// A number that no other region of this process has, nor one that this was copied from by `fork`, in memory where
+    /// a child finds 0 until it is a process of its own: it is not the thread that the lock is biased to.
+    tag: ManuallyDrop<map::Range>,
     /// Everything goes through the trap door.
     trap_only: bool,
     bell: OwnedFd,
@@ -128,12 +132,14 @@ impl Region {
         let view = space.base() as usize;
         // SAFETY: offsets are used only after `contains` or an attached segment's extent has shown them mapped.
         let memory = unsafe { Mapped::new(space.base().wrapping_add(SPACE as usize)) };
+        let tag = map::Range::of_this_process(PAGE as usize).map_err(cannot("no memory"))?;
         let trap_only = std::env::var_os("DSM_CAPTURE").is_some_and(|mode| mode == "trap");
-        Ok(Box::new(Self {
+        let region = Box::new(Self {
             view,
             memory,
             log: shared.log(),
             process: AtomicU32::new(u32::from(process)),
+            tag: ManuallyDrop::new(tag),
             trap_only,
             bell,
             orphaned: AtomicBool::new(false),
@@ -153,7 +159,21 @@ impl Region {
             area: ManuallyDrop::new(area),
             name,
             arbiter,
-        }))
+        });
+        region.retag();
+        Ok(region)
+    }
+
+    /// See the field.
+    #[inline(always)]
+    fn tag(&self) -> &AtomicU64 {
+        // SAFETY: a page of zeros that is mapped, for reading and writing, as long as the region.
+        unsafe { &*self.tag.base().cast::<AtomicU64>() }
+    }
+
+    fn retag(&self) {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        self.tag().store(NEXT.fetch_add(1, Relaxed), Relaxed);
     }
 
     /// Unmaps everything.
@@ -167,6 +187,8 @@ impl Region {
         unsafe { ManuallyDrop::drop(&mut self.space) };
         // SAFETY: as above.
         unsafe { ManuallyDrop::drop(&mut self.area) };
+        // SAFETY: as above.
+        unsafe { ManuallyDrop::drop(&mut self.tag) };
     }
 
     /// The connection to the arbiter.
@@ -191,6 +213,9 @@ impl Region {
         // SAFETY: by the contract nobody else looks. The old mutex may be locked by a thread that this process does
         // not have, so it is overwritten, not dropped; its socket is closed by the caller.
         unsafe { self.connection.get().write(Mutex::new(connection)) };
+        if !self.log.barrier().is_cheap() || membarrier::register() {
+            self.retag();
+        }
     }
 
     /// The library's own locks in this region, for the time of a `fork`. `None` when they cannot be had: the caller is
@@ -431,6 +456,11 @@ impl Writer for Region {
     #[inline(always)]
     fn number(&self) -> u32 {
         self.process.load(Relaxed)
+    }
+
+    #[inline(always)]
+    fn favour(&self) -> Option<&Favour> {
+        hands().favour(self.tag().load(Relaxed))
     }
 
     fn ring_doorbell(&self) {

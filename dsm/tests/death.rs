@@ -40,7 +40,9 @@ enum Now {
 
 impl Victim {
     /// `None` where tracing is not allowed.
-    fn new(store: impl FnOnce()) -> Option<Self> {
+    ///
+    /// `before` is what it does before it waits.
+    fn new(before: impl FnOnce(), store: impl FnOnce()) -> Option<Self> {
         // SAFETY: the child stores, and ends without returning to the test harness.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0);
@@ -53,6 +55,7 @@ impl Victim {
                 // SAFETY: ends the child.
                 unsafe { libc::_exit(77) };
             }
+            before();
             // SAFETY: stops the child for its parent.
             unsafe { libc::raise(libc::SIGSTOP) };
             store();
@@ -185,8 +188,19 @@ impl Ground<'_> {
     /// Steps victims through `store(round)`, kills them, and has `whole(before, after, round)` say whether all of the
     /// store is there (`Some(true)`), nothing (`Some(false)`), or something in between.
     fn kill_everywhere(&self, name: &str, store: impl Fn(u64), whole: impl Fn(&[u64], &[u64], u64) -> Option<bool>) {
+        self.kill_everywhere_after(name, || (), store, whole);
+    }
+
+    /// As [`Ground::kill_everywhere`], of victims that do something before they are stepped, to be `favoured`.
+    fn kill_everywhere_after(
+        &self,
+        name: &str,
+        favoured: impl Fn(),
+        store: impl Fn(u64),
+        whole: impl Fn(&[u64], &[u64], u64) -> Option<bool>,
+    ) {
         // One goes all the way, and shows when it holds the lock.
-        let Some(mut victim) = Victim::new(|| store(1)) else {
+        let Some(mut victim) = Victim::new(&favoured, || store(1)) else {
             eprintln!("skipped: {name}: this process may not trace its children");
             return;
         };
@@ -217,7 +231,7 @@ impl Ground<'_> {
         let mut times = Vec::new();
         for k in kills {
             round += 1;
-            let mut victim = Victim::new(|| store(round)).expect("the first could be traced");
+            let mut victim = Victim::new(&favoured, || store(round)).expect("the first could be traced");
             let (from, address) = breakpoints[breakpoints.partition_point(|(step, _)| *step <= k) - 1];
             let mut now = if from == 0 { Now::Stopped } else { victim.run_to(address) };
             for _ in from..k {
@@ -280,6 +294,47 @@ fn a_word_at_the_direct_door() {
             "direct word",
             |round| ground.here.set(5, round),
             |before, after, round| all_or_nothing(before, after, 5, &[round]),
+        );
+    });
+}
+
+/// Stores until the lock is biased to this thread.
+fn be_favoured(ground: &Ground<'_>) {
+    let log = ground.watch.area().log();
+    for _ in 0..20 * dsm_core::bias::PATIENCE {
+        ground.here.set(6, 6);
+        if log.lock().holder() != 0 {
+            return;
+        }
+    }
+    panic!("the lock is biased to nobody");
+}
+
+#[test]
+fn a_word_of_a_favoured_thread() {
+    with_ground(|ground| {
+        ground.here.set(6, 6);
+        ground.kill_everywhere_after(
+            "favoured word",
+            || be_favoured(ground),
+            |round| ground.here.set(5, round),
+            |before, after, round| all_or_nothing(before, after, 5, &[round]),
+        );
+    });
+}
+
+#[test]
+fn an_atomic_of_a_favoured_thread() {
+    with_ground(|ground| {
+        ground.here.set(6, 6);
+        ground.kill_everywhere_after(
+            "favoured atomic",
+            || be_favoured(ground),
+            |_| _ = ground.here.atomic(40).fetch_add(1, SeqCst),
+            |before, after, _| match after[40].wrapping_sub(before[40]) {
+                more @ 0..=1 => all_or_nothing(before, after, 40, &[before[40] + more]).map(|_| more == 1),
+                _ => None,
+            },
         );
     });
 }
@@ -387,7 +442,7 @@ fn the_publication_of_a_hole() {
 #[test]
 fn a_stopped_holder_stalls_its_host_and_no_other_until_it_goes_on() {
     with_ground(|ground| {
-        let Some(mut victim) = Victim::new(|| ground.here.set(5, 55)) else {
+        let Some(mut victim) = Victim::new(|| (), || ground.here.set(5, 55)) else {
             eprintln!("skipped: this process may not trace its children");
             return;
         };
@@ -501,7 +556,7 @@ fn a_number_in_the_lock_that_is_nobodys_is_taken_out_without_any_frame() {
     let a = cluster.join(0, "stranger");
     let word = a.open::<u64>("w").unwrap();
     let watch = Watch::new(&cluster, 0, "stranger");
-    for (value, number) in (1..).zip([777, 0xffff, 0x1_0001, u32::MAX]) {
+    for (value, number) in (1..).zip([777, 0xffff, 0x1_0309, 0x7fff_0309, 0x8000_0003, u32::MAX]) {
         watch.lock_as(number);
         word.set(value);
         assert_eq!(word.get(), value);

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, Process, eventually, join_by_environment, role};
+use common::{Cluster, PATIENCE, Process, Watch, eventually, join_by_environment, role};
 use dsm::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -163,4 +163,60 @@ fn threads_of_processes_of_two_hosts_store_at_once() {
     }
     assert!(here.common().iter().eq(there.common().iter()));
     drop((a, b));
+}
+
+/// Stores of one party in a row: enough for the lock to be biased to its thread.
+const BURST: u64 = 3 * dsm_core::bias::PATIENCE as u64;
+const BURSTS: u64 = 30;
+
+fn bursts(words: &Slice<'_, u64>, party: usize) {
+    for burst in 1..=BURSTS {
+        for store in 1..=BURST {
+            words.set(party * 8, burst * BURST + store);
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn stores_in_bursts() {
+    if role("stores_in_bursts") {
+        let session = join_by_environment("bursts");
+        let words = session.array::<u64>("w", 64).unwrap();
+        std::thread::scope(|scope| {
+            for party in [2, 3] {
+                scope.spawn(move || bursts(&words, party));
+            }
+        });
+    }
+}
+
+/// Threads of two processes to which the lock is biased in turn, while remote stores come in: the number of stores, which
+/// is counted under the lock without atomics, is exact, and the log makes sense to the end.
+#[test]
+fn favoured_threads_and_others_exclude_each_other() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "bursts"), cluster.join(1, "bursts"));
+    let (here, there) = (a.array::<u64>("w", 64).unwrap(), b.array::<u64>("w", 64).unwrap());
+    let watch = Watch::new(&cluster, 0, "bursts");
+    let producer = &watch.area().control.producer;
+    let process = cluster.spawn(0, "stores_in_bursts", &[]);
+    let (mut biased, mut remote) = (0, 0);
+    std::thread::scope(|scope| {
+        let threads = [0, 1].map(|party| scope.spawn(move || bursts(&here, party)));
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            biased += u32::from(producer.lock.load(Relaxed) & dsm_core::lock::BIASED != 0);
+            remote += 1;
+            there.set(40, remote);
+            std::thread::yield_now();
+        }
+    });
+    process.succeeds();
+    let last = BURSTS * BURST + BURST;
+    eventually("all stores are there", || {
+        here.get(40) == remote && (0..4).all(|party| here.get(party * 8) == last && there.get(party * 8) == last)
+    });
+    let counted = producer.direct.load(Relaxed) + producer.trapped.load(Relaxed);
+    assert_eq!(counted, 4 * BURSTS * BURST, "stores, of which the lock was taken for each");
+    assert!(biased > 0, "the lock was never seen to be biased");
 }

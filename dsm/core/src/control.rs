@@ -73,7 +73,7 @@ pub struct Fixed {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Producer {
-    /// The replica lock: 0 free, else the number of the process that holds it. See [`crate::lock`].
+    /// The replica lock: 0 free, else who holds it, or to whom it is biased. See [`crate::lock`].
     pub lock: AtomicU32,
     /// How many sleep, or are about to, on `lock`.
     pub lock_waiters: AtomicU32,
@@ -91,6 +91,8 @@ pub struct Producer {
     pub bulk: AtomicU64,
     /// 1 while authority over atomics is leased to this host.
     pub leased: AtomicU32,
+    /// The thread that had the lock last, as the kernel numbers it; 0 for one that it will not be biased to.
+    pub last: AtomicU32,
 }
 
 /// The arbiter's side of the ring.
@@ -139,6 +141,7 @@ pub const FINGERPRINT: u64 = {
     let parts = [
         size_of::<Control>() as u64,
         size_of::<crate::slot::Slot>() as u64,
+        (size_of::<crate::bias::Bias>() * crate::bias::BIASES) as u64,
         crate::limits::RING_WORDS as u64,
         crate::limits::LINE_INDEX as u64,
         crate::limits::PAGE_INDEX as u64,
@@ -189,6 +192,7 @@ impl Control {
                 trapped: long(0),
                 bulk: long(0),
                 leased: word(0),
+                last: word(0),
             },
             arbiter: Arbiter {
                 acked: long(0),

@@ -8,6 +8,7 @@
 compile_error!("dsm captures stores by decoding x86-64 instructions under Linux signals; no other target is supported");
 
 pub mod barrier;
+pub mod bias;
 pub mod control;
 pub mod deferral;
 pub mod diff;

@@ -19,9 +19,10 @@ mod lease;
 mod pending;
 mod recovery;
 
+use crate::bias::{BIASES, Bias, Favour};
 use crate::control::{ASLEEP, AWAKE, Control, Ended, GONE};
 use crate::limits::{LINE, LINE_INDEX, PAGE, PAGE_INDEX, RING_WORDS, SLOTS};
-use crate::lock::Lock;
+use crate::lock::{Hold, Lock};
 use crate::memory::Memory;
 use crate::record::{HEADER_WORDS, Kind, LONGEST, MASKED, Malformed, by_line, header, records, shape};
 use crate::slot::Slot;
@@ -41,6 +42,7 @@ pub struct Area<const RING: usize, const INDEX: usize, const PAGES: usize, const
     lines: [AtomicU64; INDEX],
     pages: [AtomicU64; PAGES],
     ring: [AtomicU64; RING],
+    biases: [Bias; BIASES],
 }
 
 /// The sizes that all programs use; simulations and model checks use smaller ones.
@@ -57,6 +59,7 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
             lines: std::array::from_fn(zeros),
             pages: std::array::from_fn(zeros),
             ring: std::array::from_fn(zeros),
+            biases: std::array::from_fn(|_| Bias::new()),
         })
     }
 
@@ -80,6 +83,11 @@ pub enum Door {
 pub trait Writer {
     /// This process's number on its host.
     fn number(&self) -> u32;
+    /// What the calling thread knows of the lock that may be biased to it. `None` for one that it is not to be biased to.
+    #[inline(always)]
+    fn favour(&self) -> Option<&Favour> {
+        None
+    }
     /// Wakes the arbiter.
     fn ring_doorbell(&self);
     /// Called every few milliseconds of waiting for the lock or for room. Ends the process (or panics) when what it
@@ -131,7 +139,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     /// The replica lock.
     #[inline(always)]
     pub fn lock(&self) -> Lock<'a> {
-        Lock::new(&self.area.control.producer, self.barrier)
+        Lock::new(&self.area.control.producer, &self.area.biases, self.barrier)
     }
 
     /// The slots for waiting.
@@ -154,12 +162,10 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     #[inline(always)]
     pub fn store(&self, memory: &impl Memory, writer: &impl Writer, door: Door, offset: u64, bytes: &[u8]) {
         debug_assert!(!bytes.is_empty() && offset % LINE + bytes.len() as u64 <= LINE);
-        let lock = self.lock();
-        self.acquire(&lock, writer);
-        self.append_store(&lock, memory, writer, offset, bytes);
+        let mut hold = self.enter(writer);
+        self.append_store(&mut hold, memory, writer, offset, bytes);
         self.count(door);
-        lock.release();
-        self.notify(writer);
+        self.leave(hold, writer);
     }
 
     /// As [`HostLog::store`], for a naturally aligned word of 1, 2, 4 or 8 bytes; false, and nothing done, where it would
@@ -173,17 +179,13 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         offset: u64,
         word: [u8; N],
     ) -> bool {
-        let lock = self.lock();
-        if !lock.try_acquire(writer.number()) {
-            return false;
-        }
+        let Some(hold) = self.lock().try_enter(writer.number(), writer.favour()) else { return false };
         let tail = self.room_for_word();
         if let Some(tail) = tail {
             self.append_word(memory, tail, offset, word);
             self.count(door);
         }
-        lock.release();
-        self.notify(writer);
+        self.leave(hold, writer);
         tail.is_some()
     }
 
@@ -208,14 +210,12 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     /// the ring has room.
     #[inline(never)]
     pub fn store_long(&self, memory: &impl Memory, writer: &impl Writer, door: Door, offset: u64, bytes: &[u8]) {
-        let lock = self.lock();
-        self.acquire(&lock, writer);
+        let mut hold = self.enter(writer);
         for (offset, piece) in by_line(offset, bytes) {
-            self.append_store(&lock, memory, writer, offset, piece);
+            self.append_store(&mut hold, memory, writer, offset, piece);
         }
         self.count(door);
-        lock.release();
-        self.notify(writer);
+        self.leave(hold, writer);
     }
 
     /// Publishes changed lines of one page, the first at `offset`, with a mask of the bytes that count for each.
@@ -226,9 +226,8 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         let full = masks.iter().all(|mask| *mask == u64::MAX);
         let flags = if full { 0 } else { MASKED };
         let need = HEADER_WORDS + count * if full { 8 } else { 9 };
-        let lock = self.lock();
-        self.acquire(&lock, writer);
-        self.make_room(&lock, writer, need);
+        let mut hold = self.enter(writer);
+        self.make_room(&mut hold, writer, need);
         let tail = self.control().producer.tail.load(Relaxed);
         let mut at = tail + HEADER_WORDS as u64;
         if !full {
@@ -254,8 +253,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.advance(tail, need);
         let bulk = &self.control().producer.bulk;
         bulk.store(bulk.load(Relaxed).wrapping_add(1), Relaxed);
-        lock.release();
-        self.notify(writer);
+        self.leave(hold, writer);
     }
 
     /// Writes the words of lines at `at`.
@@ -279,11 +277,9 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
 
     /// Appends a record that is not a store: an operation for the total order.
     pub fn submit(&self, writer: &impl Writer, kind: Kind, flags: u8, place: u64, payload: &[u8]) {
-        let lock = self.lock();
-        self.acquire(&lock, writer);
-        self.append_other(&lock, writer, kind, flags, place, payload);
-        lock.release();
-        self.notify(writer);
+        let mut hold = self.enter(writer);
+        self.append_other(&mut hold, writer, kind, flags, place, payload);
+        self.leave(hold, writer);
     }
 
     /// As [`HostLog::submit`], but instead of waiting for the lock or for room returns false. For the arbiter, for
@@ -303,19 +299,43 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         room
     }
 
+    /// Takes the lock.
     #[inline(always)]
-    fn acquire(&self, lock: &Lock<'_>, writer: &impl Writer) {
-        let stalled = || {
-            writer.stalled();
-            true
-        };
-        lock.acquire_letting(writer.number(), || writer.holds(), || writer.let_in(), stalled);
+    fn enter<'h>(&self, writer: &'h impl Writer) -> Hold<'h>
+    where
+        'a: 'h,
+    {
+        let (number, favour) = (writer.number(), writer.favour());
+        self.lock().enter(number, favour, || writer.holds(), || writer.let_in(), || writer.stalled())
+    }
+
+    /// Frees the lock, and sees to it that the arbiter is up.
+    #[inline(always)]
+    fn leave(&self, hold: Hold<'_>, writer: &impl Writer) {
+        self.lock().leave(hold, writer.number());
+        self.notify(writer);
+    }
+
+    /// As [`Self::leave`], and a full barrier for the caller's own accesses.
+    #[inline(always)]
+    fn leave_fully(&self, hold: Hold<'_>, writer: &impl Writer) {
+        self.lock().leave_fully(hold, writer.number());
+        self.notify(writer);
     }
 
     #[inline(always)]
-    fn append_store(&self, lock: &Lock<'_>, memory: &impl Memory, writer: &impl Writer, offset: u64, bytes: &[u8]) {
+    fn append_store<'h>(
+        &self,
+        hold: &mut Hold<'h>,
+        memory: &impl Memory,
+        writer: &'h impl Writer,
+        offset: u64,
+        bytes: &[u8],
+    ) where
+        'a: 'h,
+    {
         let need = HEADER_WORDS + bytes.len().div_ceil(8);
-        self.make_room(lock, writer, need);
+        self.make_room(hold, writer, need);
         let tail = self.control().producer.tail.load(Relaxed);
         self.prefetch(tail);
         let within = in_line(offset, bytes.len());
@@ -363,9 +383,19 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.advance(tail, WORD_RECORD as usize);
     }
 
-    fn append_other(&self, lock: &Lock<'_>, writer: &impl Writer, kind: Kind, flags: u8, place: u64, payload: &[u8]) {
+    fn append_other<'h>(
+        &self,
+        hold: &mut Hold<'h>,
+        writer: &'h impl Writer,
+        kind: Kind,
+        flags: u8,
+        place: u64,
+        payload: &[u8],
+    ) where
+        'a: 'h,
+    {
         let need = HEADER_WORDS + payload.len().div_ceil(8);
-        self.make_room(lock, writer, need);
+        self.make_room(hold, writer, need);
         let tail = self.control().producer.tail.load(Relaxed);
         self.put_other(tail, kind, flags, place, payload);
     }
@@ -413,17 +443,23 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     }
 
     #[inline(always)]
-    fn make_room(&self, lock: &Lock<'_>, writer: &impl Writer, need: usize) {
+    fn make_room<'h>(&self, hold: &mut Hold<'h>, writer: &'h impl Writer, need: usize)
+    where
+        'a: 'h,
+    {
         let producer = &self.control().producer;
         let used = producer.tail.load(Relaxed).wrapping_sub(producer.acked_seen.load(Relaxed));
         if used + need as u64 > RING as u64 {
-            self.wait_for_room(lock, writer, need);
+            self.wait_for_room(hold, writer, need);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn wait_for_room(&self, lock: &Lock<'_>, writer: &impl Writer, need: usize) {
+    fn wait_for_room<'h>(&self, hold: &mut Hold<'h>, writer: &'h impl Writer, need: usize)
+    where
+        'a: 'h,
+    {
         let control = self.control();
         loop {
             // Acquire: pairs with the Release in `acknowledge`; what was there has been read.
@@ -432,8 +468,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
             if control.producer.tail.load(Relaxed).wrapping_sub(acked) + need as u64 <= RING as u64 {
                 return;
             }
-            lock.release();
-            self.notify(writer);
+            self.leave(hold.take(), writer);
             control.rare.room_waiters.fetch_add(1, Relaxed);
             let seen = control.rare.room.load(Relaxed);
             // Heavy: pairs with the light barrier in `acknowledge`.
@@ -448,7 +483,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
                 writer.let_in();
                 writer.stalled();
             }
-            self.acquire(lock, writer);
+            *hold = self.enter(writer);
         }
     }
 

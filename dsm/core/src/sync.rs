@@ -22,6 +22,12 @@ impl Barrier {
         Self { asymmetric: asymmetric && cfg!(not(loom)) }
     }
 
+    /// Is [`Barrier::light`] as good as free? (Under loom it is to seem so.)
+    #[inline(always)]
+    pub fn is_cheap(self) -> bool {
+        self.asymmetric || cfg!(loom)
+    }
+
     /// The cheap side: what precedes is ordered before what follows, as far as [`Barrier::heavy`]'s caller can see.
     #[inline(always)]
     pub fn light(self) {

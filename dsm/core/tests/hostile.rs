@@ -8,7 +8,7 @@
 mod rng;
 
 use dsm_core::limits::PAGE;
-use dsm_core::lock::ARBITER;
+use dsm_core::lock::{ARBITER, BIASED, Seizure};
 use dsm_core::log::{Area, HostLog};
 use dsm_core::memory::{Cells, Memory};
 use dsm_core::op::{AtomicOp, Rmw};
@@ -222,9 +222,13 @@ fn an_arbiter_survives_any_bytes_in_the_shared_memory() {
                         Err(_) => replica = fresh(),
                     },
                     1 => {
+                        // Held, asked for by one who has gone, biased; sensible or not.
                         let holder = rng.below(3) as u32;
-                        producer.lock.store(holder, Relaxed);
-                        if log.lock().seize(holder) {
+                        let slot = *rng.pick(&[0, 1, 2, 0x7ffe, 0x7fff]);
+                        let any = rng.next() as u32;
+                        let word = *rng.pick(&[holder, slot << 16 | holder, BIASED | slot, any]);
+                        producer.lock.store(word, Relaxed);
+                        if log.lock().seize(|process| process == holder) == Seizure::Taken {
                             log.recover(&memory, |offset, len| replica.contains(offset, len));
                             log.lock().release();
                             counts[1] += 1;

@@ -1,7 +1,7 @@
 //! What the dead leave in the log, and what must not stay of it.
 #![cfg(not(loom))]
 
-use dsm_core::lock::ARBITER;
+use dsm_core::lock::{ARBITER, Seizure};
 use dsm_core::log::{Area, Door, HostLog, Writer};
 use dsm_core::memory::{Cells, Memory};
 use dsm_core::record::records;
@@ -39,7 +39,8 @@ impl Memory for Deadly {
 fn die(log: &SmallLog<'_>, offset: u64, bytes: &[u8]) {
     let dead = catch_unwind(AssertUnwindSafe(|| log.store(&Deadly, &Hand(2), Door::Direct, offset, bytes)));
     assert!(dead.is_err());
-    assert!(!log.lock().seize(1) && log.lock().seize(2));
+    assert_eq!(log.lock().seize(|process| process == 1), Seizure::Free);
+    assert_eq!(log.lock().seize(|process| process == 2), Seizure::Taken);
 }
 
 #[test]
@@ -67,7 +68,7 @@ fn a_refused_store_of_the_dead_leaves_nothing_behind() {
     log.recover(&memory, allowed);
     log.lock().release();
     assert!(log.lock().try_acquire(3));
-    assert!(log.lock().seize(3));
+    assert_eq!(log.lock().seize(|process| process == 3), Seizure::Taken);
     log.recover(&memory, |_, _| true);
     log.lock().release_to_all();
     assert_eq!(area.control.producer.tail.load(Relaxed), tail);
@@ -124,15 +125,16 @@ fn a_takeover_wakes_whoever_waits_for_the_lock() {
     let log: SmallLog<'_> = area.log();
     assert!(log.lock().try_acquire(2));
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| log.lock().acquire(1, || true));
+        let waiting = scope.spawn(|| log.lock().leave(log.lock().enter(1, None, || false, || (), || ()), 1));
         let start = std::time::Instant::now();
         while area.control.producer.lock_waiters.load(Relaxed) == 0 {
             assert!(start.elapsed().as_secs() < 30, "nobody waits for the lock");
             std::thread::yield_now();
         }
-        assert!(log.lock().seize(2));
+        assert_eq!(log.lock().seize(|process| process == 2), Seizure::Taken);
         assert_eq!(log.lock().holder(), ARBITER);
         log.lock().release_to_all();
-        assert!(waiting.join().unwrap());
+        waiting.join().unwrap();
     });
+    assert_eq!(log.lock().holder(), 0);
 }

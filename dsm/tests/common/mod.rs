@@ -2,9 +2,8 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use dsm::{Builder, Session};
-use dsm_core::lock::ARBITER;
 use dsm_core::log::SharedArea;
-use dsm_core::sync::Ordering::{Acquire, Relaxed, Release};
+use dsm_core::sync::Ordering::{Relaxed, Release};
 use dsm_core::sys::{map, passing};
 use dsm_core::wire::control::{Ask, Told, frame, parse};
 use dsm_core::wire::{FrameKind, Hello, Reader, Role};
@@ -131,14 +130,12 @@ impl Watch {
 
     /// Does a process (not the arbiter) hold the replica lock?
     pub fn held(&self) -> bool {
-        let holder = self.area().control.producer.lock.load(Relaxed);
-        holder != 0 && holder & 0xffff != ARBITER
+        self.area().log().lock().is_held()
     }
 
     /// Takes the replica lock, as this process or under any other number.
     pub fn lock_as(&self, number: u32) {
-        let lock = &self.area().control.producer.lock;
-        eventually("the lock is free", || lock.compare_exchange(0, number, Acquire, Relaxed).is_ok());
+        eventually("the lock is free", || self.area().log().lock().try_acquire(number));
     }
 
     /// Gives it back.

@@ -1,6 +1,7 @@
 //! Cleaning up after processes that can store no more.
 
 use super::HostSession;
+use dsm_core::lock::Seizure;
 use dsm_core::record::{DIED, Kind, SyncBody};
 use std::os::fd::OwnedFd;
 
@@ -33,7 +34,10 @@ impl HostSession {
         let mut still = Vec::new();
         for (process, died) in std::mem::take(&mut self.departed) {
             let number = u32::from(process);
-            self.take_lock_of(number);
+            if !self.take_lock_of(number) {
+                still.push((process, died));
+                continue;
+            }
             let log = self.area.log();
             log.slots().iter().for_each(|slot| slot.reclaim(number));
             let body = SyncBody { token: 0, amount: 0, process: number };
@@ -46,14 +50,20 @@ impl HostSession {
         false
     }
 
-    /// Completes what `dead` had begun under the replica lock, and frees it.
-    fn take_lock_of(&self, dead: u32) {
+    /// Completes what `dead` had begun under the replica lock, and frees it. False when that has to be tried again.
+    fn take_lock_of(&self, dead: u32) -> bool {
         let log = self.area.log();
-        if log.lock().seize(dead) {
-            log.recover(&self.memory(), |offset, len| self.replica.contains(offset, len));
-            log.lock().release_to_all();
+        match log.lock().seize(|process| process == dead) {
+            Seizure::Taken => {
+                log.recover(&self.memory(), |offset, len| self.replica.contains(offset, len));
+                log.lock().release_to_all();
+            }
+            Seizure::Free => {}
+            Seizure::Later => return false,
         }
+        log.lock().forget(dead);
         log.forget_room_waiters();
+        true
     }
 
     /// Frees the replica lock from a holder that is nobody of ours: whoever wrote that number there is gone, or never

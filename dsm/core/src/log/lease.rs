@@ -17,8 +17,8 @@ use crate::op::AtomicOp;
 use crate::record::{AtomicBody, HEADER_WORDS, Kind, SyncBody, by_line};
 use crate::sync::Ordering::{Acquire, Relaxed};
 
-impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize>
-    HostLog<'_, RING, INDEX, PAGES, SEATS>
+impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize>
+    HostLog<'a, RING, INDEX, PAGES, SEATS>
 {
     /// Is authority over atomics leased to this host? Certain only under the lock.
     #[inline(always)]
@@ -36,10 +36,10 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
         offset: u64,
         op: &AtomicOp,
     ) -> Option<u128> {
-        let lock = self.lock();
-        if !self.leased() || !lock.try_acquire(writer.number()) {
+        if !self.leased() {
             return None;
         }
+        let hold = self.lock().try_enter(writer.number(), writer.favour())?;
         let tail = self.room_for_word().filter(|_| self.leased());
         let old = tail.map(|tail| {
             let mut bytes = [0; 16];
@@ -53,8 +53,7 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
             old
         });
         // As a locked instruction, this is a full barrier: nothing that follows is done before it.
-        lock.release_fully();
-        self.notify(writer);
+        self.leave_fully(hold, writer);
         old
     }
 
@@ -66,11 +65,10 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
             return None;
         }
         let width = usize::from(op.width.min(16));
-        let lock = self.lock();
-        self.acquire(&lock, writer);
+        let mut hold = self.enter(writer);
         // For two records, since the operand may lie on two lines. Making room may let others have the lock, so this
         // comes first.
-        self.make_room(&lock, writer, 2 * (HEADER_WORDS + 2));
+        self.make_room(&mut hold, writer, 2 * (HEADER_WORDS + 2));
         let old = self.leased().then(|| {
             let mut bytes = [0; 16];
             memory.read(offset, &mut bytes[..width]);
@@ -79,30 +77,27 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
             if new != old {
                 let bytes = new.to_le_bytes();
                 for (offset, piece) in by_line(offset, &bytes[..width]) {
-                    self.append_store(&lock, memory, writer, offset, piece);
+                    self.append_store(&mut hold, memory, writer, offset, piece);
                 }
             }
             old
         });
-        lock.release_fully();
-        self.notify(writer);
+        self.leave_fully(hold, writer);
         old
     }
 
     /// Logs an atomic for the server; false when authority has been leased to this host meanwhile.
     pub fn submit_atomic(&self, writer: &impl Writer, offset: u64, body: &AtomicBody) -> bool {
         const WORDS: usize = HEADER_WORDS + size_of::<AtomicBody>() / 8;
-        let lock = self.lock();
-        self.acquire(&lock, writer);
-        self.make_room(&lock, writer, WORDS);
+        let mut hold = self.enter(writer);
+        self.make_room(&mut hold, writer, WORDS);
         let ours = !self.leased();
         if ours {
-            self.append_other(&lock, writer, Kind::Atomic, 0, offset, bytemuck::bytes_of(body));
+            self.append_other(&mut hold, writer, Kind::Atomic, 0, offset, bytemuck::bytes_of(body));
             let control = self.control();
             control.rare.atomics.store(control.producer.tail.load(Relaxed), Relaxed);
         }
-        lock.release();
-        self.notify(writer);
+        self.leave(hold, writer);
         ours
     }
 

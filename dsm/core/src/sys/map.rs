@@ -143,6 +143,17 @@ impl Range {
         Ok(Self { base: base.cast(), len })
     }
 
+    /// As [`Range::private`], but a child of `fork`, however it was made, finds zeros there (`MADV_WIPEONFORK`).
+    ///
+    /// # Errors
+    /// What the kernel says; it has this since Linux 4.14.
+    pub fn of_this_process(len: usize) -> io::Result<Self> {
+        let range = Self::private(len)?;
+        // SAFETY: a mapping of our own, just made; nothing is in it.
+        unsafe { rustix::mm::madvise(range.base.cast(), len, rustix::mm::Advice::LinuxWipeOnFork) }?;
+        Ok(range)
+    }
+
     /// First address.
     pub fn base(&self) -> *mut u8 {
         self.base

@@ -51,6 +51,22 @@ pub fn ended(pidfd: &impl AsFd) -> bool {
     readable(pidfd.as_fd())
 }
 
+/// Has the thread of this process with this number ended? Not when another has got its number since.
+pub fn thread_ended(thread: u32) -> bool {
+    #[cfg(not(loom))]
+    {
+        let process = std::process::id();
+        // SAFETY: signal 0 is not sent; the kernel only looks whether it could be.
+        let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) };
+        sent != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+    }
+    #[cfg(loom)]
+    {
+        let _ = thread;
+        false
+    }
+}
+
 /// Does the process with this number have this file mapped? Yes, if that cannot be said. No, if there is no such
 /// process, or it is ending, or has become another program (`exec`).
 ///

@@ -214,7 +214,7 @@ fn a_store_of_the_dead_is_completed_before_another_begins() {
         let mut arbiter = Arbiter::new();
         arbiter.drain(&log, &shared.1);
         assert!(arbiter.drained.is_empty(), "drained before it was whole");
-        assert!(log.lock().seize(1));
+        assert_eq!(log.lock().seize(|process| process == 1), Seizure::Taken);
         log.recover(&shared.1, |_, _| true);
         log.lock().release_to_all();
         arbiter.drain(&log, &shared.1);
@@ -223,6 +223,80 @@ fn a_store_of_the_dead_is_completed_before_another_begins() {
         arbiter.drain(&log, &shared.1);
         let places: Vec<u64> = records(&arbiter.drained).map(|record| record.expect("whole").place).collect();
         assert_eq!((places, &bytes(&shared.1)[..4]), (vec![0, 1], &[1, 3, 4, 0][..]));
+        arbiter.check(&log, &shared.1);
+    });
+}
+
+/// Two stores of a favoured thread, the second without taking the lock, and a remote record at the same bytes.
+#[test]
+fn a_remote_record_spares_what_a_favoured_thread_has_pending() {
+    model(2, || {
+        let shared = session();
+        let thread = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (log, hand): (TinyLog<'_>, _) = (shared.0.log(), Favoured(Hand(1, &shared.1.1), favour(11)));
+                if !log.try_store_word(&shared.1, &hand, Door::Direct, 0, [1, 2]) {
+                    log.store(&shared.1, &hand, Door::Direct, 0, &[1, 2]);
+                }
+                log.store(&shared.1, &hand, Door::Direct, 1, &[3, 4]);
+            })
+        };
+        let log: TinyLog<'_> = shared.0.log();
+        let mut arbiter = Arbiter::new();
+        arbiter.drain(&log, &shared.1);
+        let applied = arbiter.remote(&log, &shared.1, 0, &[9; 4]);
+        if applied {
+            arbiter.acknowledge(&log, &shared.1);
+        }
+        thread.join().expect("it ended");
+        assert!(applied || arbiter.remote(&log, &shared.1, 0, &[9; 4]));
+        arbiter.check(&log, &shared.1);
+        assert_eq!(arbiter.replica.sent(), 6, "two records of three words");
+    });
+}
+
+/// A favoured thread dies in the middle of a store, for which it has not taken the lock, and another tries to take it:
+/// whenever it gets the lock, what the dead had begun is complete.
+#[test]
+fn a_store_of_a_favoured_thread_that_died_is_completed_before_another_begins() {
+    model(3, || {
+        let shared = session();
+        let log: TinyLog<'_> = shared.0.log();
+        let hand = Favoured(Hand(1, &shared.1.1), favour(11));
+        log.store(&shared.1, &hand, Door::Direct, 4, &[7, 7]);
+        let dead = std::panic::AssertUnwindSafe(|| log.store(&Deadly, &hand, Door::Direct, 0, &[1, 2]));
+        assert!(std::panic::catch_unwind(dead).is_err());
+        let second = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let log: TinyLog<'_> = shared.0.log();
+                for _ in 0..2 {
+                    if log.lock().try_acquire(2) {
+                        assert_eq!(shared.0.control.producer.tail.load(Relaxed), 6);
+                        assert_eq!(&bytes(&shared.1)[..2], [1, 2]);
+                        log.lock().release();
+                    }
+                }
+            })
+        };
+        // Unless the other is just about to look whether the dead one is out.
+        let taken = loop {
+            match log.lock().seize(|process| process == 1) {
+                Seizure::Later => thread::yield_now(),
+                seizure => break seizure,
+            }
+        };
+        assert_eq!(taken, Seizure::Taken);
+        log.recover(&shared.1, |_, _| true);
+        log.lock().forget(1);
+        log.lock().release_to_all();
+        second.join().expect("it ended");
+        writer(&shared, 2, 1, &[3, 4]).join().expect("it ended");
+        let mut arbiter = Arbiter::new();
+        arbiter.drain(&log, &shared.1);
+        let places: Vec<u64> = records(&arbiter.drained).map(|record| record.expect("whole").place).collect();
+        assert_eq!((places, &bytes(&shared.1)[..6]), (vec![4, 0, 1], &[1, 3, 4, 0, 7, 7][..]));
         arbiter.check(&log, &shared.1);
     });
 }

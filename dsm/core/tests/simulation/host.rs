@@ -3,7 +3,8 @@
 use crate::oracle::{self, Op, Oracle};
 use crate::rng::Rng;
 use crate::threads::{Object, Process};
-use dsm_core::lock::ARBITER;
+use dsm_core::bias::Favour;
+use dsm_core::lock::{ARBITER, Seizure};
 use dsm_core::log::{Area, Writer};
 use dsm_core::memory::{Cells, Memory};
 use dsm_core::record::{DIED, Kind, SyncBody};
@@ -14,6 +15,7 @@ use dsm_core::wire::control::{Request, Response, frame, parse};
 use dsm_core::wire::{Frame, FrameHeader, FrameKind, Reader, Reply};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 /// Buckets of the index for pages.
 pub(crate) const PAGES: usize = 4;
@@ -31,17 +33,21 @@ pub(crate) fn raw<const RING: usize, const INDEX: usize>(area: &SimArea<RING, IN
     unsafe { std::slice::from_raw_parts(from.cast(), size_of::<SimArea<RING, INDEX>>() / 8) }
 }
 
-/// Where the slots end and the index begins, in words; the ring is last.
+/// Where the slots begin, in words; then come the index and the ring.
 pub(crate) const SLOTS_AT: usize = size_of::<dsm_core::control::Control>() / 8;
 /// Where the words of the pending index begin.
 pub(crate) const INDEX_AT: usize = SLOTS_AT + SEATS * 8;
 
-/// A process as the log sees it. Nothing in a simulation of one thread may wait.
-pub(crate) struct Hand(pub(crate) u32);
+/// A process, and its thread, as the log sees them. Nothing in a simulation of one thread may wait.
+pub(crate) struct Hand(pub(crate) u32, pub(crate) Rc<Favour>);
 
 impl Writer for Hand {
     fn number(&self) -> u32 {
         self.0
+    }
+
+    fn favour(&self) -> Option<&Favour> {
+        Some(&self.1)
     }
 
     fn ring_doorbell(&self) {}
@@ -147,10 +153,13 @@ pub(crate) struct Host<const RING: usize, const INDEX: usize> {
 
 impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
     pub(crate) fn new(uid: usize, number: u16, space: usize, segments: usize) -> Self {
+        let area = SimArea::boxed(number);
+        // So that the lock is biased; there is one thread only.
+        area.control.fixed.asymmetric.store(1, Relaxed);
         Self {
             uid,
             number,
-            area: SimArea::boxed(number),
+            area,
             memory: Cells::zeroed(space),
             replica: Replica::new(),
             processes: Vec::new(),
@@ -216,20 +225,25 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         let (number, died) = self.departed[at];
         let log = self.area.log();
         let torn = self.torn.take_if(|torn| torn.process == number);
-        let seized = log.lock().seize(number);
-        assert_eq!(seized, torn.is_some(), "the lock of process {number}");
+        let seized = log.lock().seize(|process| process == number) == Seizure::Taken;
+        // What is biased to a thread that was not inside is taken, too.
+        assert!(seized || torn.is_none(), "the lock of process {number}");
         if let Some(torn) = torn {
             log.recover(&self.memory, |offset, len| self.replica.contains(offset, len));
-            log.lock().release();
             if let Some((end, op)) = torn.op {
                 assert_eq!(self.area.control.producer.tail.load(Relaxed), end, "the half-done operation is completed");
                 oracle.issue(self.uid, end, op);
             }
         }
+        if seized {
+            assert!(log.lock().holder() == ARBITER);
+            log.lock().release_to_all();
+        }
+        log.lock().forget(number);
         log.slots().iter().for_each(|slot| slot.reclaim(number));
         let body = SyncBody { token: 0, amount: 0, process: number };
         let flags = if died { DIED } else { 0 };
-        let locked = log.lock().holder() != 0;
+        let locked = self.torn.is_some();
         let submitted = log.try_submit(Kind::Gone, flags, u64::from(number), bytemuck::bytes_of(&body));
         assert!(!(submitted && locked), "the lock of a dead process was taken without its recovery");
         if submitted {

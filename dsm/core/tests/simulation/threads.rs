@@ -3,6 +3,7 @@
 use crate::host::{Death, Fuse, Hand, Host, INDEX_AT, PAGES, SEATS, SLOTS_AT, Seg, Torn, raw};
 use crate::oracle::{self, Op, Oracle};
 use crate::rng::Rng;
+use dsm_core::bias::Favour;
 use dsm_core::log::Door;
 use dsm_core::memory::Memory;
 use dsm_core::op::{AtomicOp, Rmw};
@@ -12,6 +13,7 @@ use dsm_core::wire::status;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Atomics that were carried out under the lease, in all histories.
@@ -37,6 +39,7 @@ pub(crate) struct Process {
 
 #[derive(Default)]
 pub(crate) struct Thread {
+    favour: Rc<Favour>,
     state: State,
     /// Units held: object, units, and whether a former owner had died.
     held: Vec<(usize, u32, bool)>,
@@ -80,7 +83,13 @@ struct Hole {
 
 impl Process {
     pub(crate) fn new(number: u32, threads: usize) -> Self {
-        Self { number, objects: [None; OBJECTS], threads: (0..threads).map(|_| Thread::default()).collect() }
+        let thread = |at: u32| {
+            // Some are favoured at once, some when they have had the lock a few times in a row.
+            let favour = Favour::with_patience(at % 3);
+            favour.reset((number << 8) + at + 1);
+            Thread { favour: Rc::new(favour), ..Thread::default() }
+        };
+        Self { number, objects: [None; OBJECTS], threads: (0..threads as u32).map(thread).collect() }
     }
 
     /// Does any of its threads still do something?
@@ -131,8 +140,8 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
             return self.atomic(p, t, rng, oracle);
         }
         match rng.below(if self.bulky { 13 } else { 20 }) {
-            0..9 => self.store(p, false, rng, oracle),
-            9 | 10 => self.store(p, true, rng, oracle),
+            0..9 => self.store(p, t, false, rng, oracle),
+            9 | 10 => self.store(p, t, true, rng, oracle),
             11 | 12 => self.open_hole(p, t, rng),
             13..16 => self.atomic(p, t, rng, oracle),
             16 => self.submit(p, t, What::Fence { end: 0 }, 0, 0, oracle),
@@ -164,7 +173,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         Some(offset + at)
     }
 
-    fn store(&mut self, p: usize, long: bool, rng: &mut Rng, oracle: &mut Oracle) {
+    fn store(&mut self, p: usize, t: usize, long: bool, rng: &mut Rng, oracle: &mut Oracle) {
         let len = match (long, rng.chance(50)) {
             (true, _) => 1 + rng.below(if RING < 256 { 150 } else { 400 }),
             (false, true) => 1 << rng.below(5),
@@ -186,7 +195,6 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         if !self.room((end - self.tail()) as usize) {
             return;
         }
-        let number = self.processes[p].number;
         let dies = rng.chance(2);
         let last = pieces.len() - 1;
         let (step, piece) = if long {
@@ -195,7 +203,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
             (*rng.pick(&[Step::Record, Step::Intent, Step::Bytes, Step::Tail, Step::Release]), 0)
         };
         let door = if rng.chance(50) { Door::Direct } else { Door::Trap };
-        let (log, hand) = (self.area.log(), Hand(number));
+        let (log, hand) = (self.area.log(), self.hand(p, t));
         let quick = rng.chance(70);
         let put = |memory: &Fuse<'_>| {
             let word = |len: u64| bytes.len() as u64 == len && offset.is_multiple_of(len) && quick;
@@ -269,11 +277,17 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         step != Step::Record
     }
 
+    fn hand(&self, p: usize, t: usize) -> Hand {
+        let process = &self.processes[p];
+        Hand(process.number, process.threads[t].favour.clone())
+    }
+
     fn die_with_lock(&mut self, p: usize, op: Option<(u64, Op)>) {
         let number = self.processes[p].number;
         let lock = self.area.log().lock();
         // A death in `put` has left it locked, one after `put` is a death before the next release.
-        let held = lock.try_acquire(number) || lock.holder() == number;
+        // Or has died inside, as the thread that the lock is biased to: nobody finds it out, this process neither.
+        let held = op.is_some() && lock.holder() == number || lock.try_acquire(number) || lock.holder() == number;
         assert!(held, "process {number} does not hold the lock");
         self.torn = Some(Torn { process: number, op });
         self.remove(p, true);
@@ -339,7 +353,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
             }
         }
         let op = (self.tail() + words as u64, Op::Write(writes));
-        let (log, hand) = (self.area.log(), Hand(self.processes[p].number));
+        let (log, hand) = (self.area.log(), self.hand(p, t));
         let put = |memory: &Fuse<'_>| log.publish(memory, &hand, at, &masks, &lines);
         if rng.chance(12) {
             let step = *rng.pick(&[Step::Record, Step::Intent, Step::Intent, Step::Bytes, Step::Tail]);
@@ -375,7 +389,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
             return;
         }
         let op = AtomicOp { rmw, width: width as u8, operand, expected };
-        let hand = Hand(self.processes[p].number);
+        let hand = self.hand(p, t);
         let (log, memory) = (self.area.log(), &self.memory);
         let word = |len: usize| width == len && offset.is_multiple_of(len as u64);
         let quick = match rng.chance(70) {
@@ -430,7 +444,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         let Some((slot, token)) = self.claim(p) else { return };
         let id = opened.map_or(0, |opened| opened.id);
         let body = SyncBody { token, amount, process };
-        self.area.log().submit(&Hand(process), kind, flags, u64::from(id), bytemuck::bytes_of(&body));
+        self.area.log().submit(&self.hand(p, t), kind, flags, u64::from(id), bytemuck::bytes_of(&body));
         let (end, id) = (self.tail(), id as usize);
         let (op, what) = match what {
             What::Acquire { .. } => (Op::Acquire { id, process, token, units: amount, wait: flags & TRY == 0 }, what),
@@ -454,7 +468,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         let flags = if clean { 0 } else { STILL_DIRTY };
         let body = SyncBody { token: 0, amount: units, process: process.number };
         let process = process.number;
-        self.area.log().submit(&Hand(process), Kind::Release, flags, u64::from(id), bytemuck::bytes_of(&body));
+        self.area.log().submit(&self.hand(p, t), Kind::Release, flags, u64::from(id), bytemuck::bytes_of(&body));
         oracle.issue(self.uid, self.tail(), Op::Release { id: id as usize, process, units, clean });
     }
 
@@ -479,7 +493,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
                     _ => 0,
                 };
                 let body = SyncBody { token: wait.token, amount: units, process };
-                log.submit(&Hand(process), Kind::Cancel, flags, u64::from(id), bytemuck::bytes_of(&body));
+                log.submit(&self.hand(p, t), Kind::Cancel, flags, u64::from(id), bytemuck::bytes_of(&body));
                 let op = Op::Cancel { barrier, id: id as usize, process, token: wait.token, units };
                 oracle.issue(self.uid, self.tail(), op);
                 if forgets {
