@@ -87,7 +87,8 @@ pub enum Outcome {
     /// The program can go on. (Behind the instruction, or at it again when the processor has to do the rest of it.)
     Done,
     /// The instruction does not write the region at the faulting address, or it may not: a genuine fault, for
-    /// whoever handled the signal before. Nothing was changed.
+    /// whoever handled the signal before. Nothing was changed, but that a call that faults for its target, too, has
+    /// stored its return address where the processor does so.
     NotOurs,
 }
 

@@ -72,7 +72,9 @@ impl Rig {
         area.0[480..484].copy_from_slice(&(AREA as u32).to_le_bytes());
         area.0[512..520].copy_from_slice(&0xe7u64.to_le_bytes());
         context.fpregs = (&raw mut *area).cast();
-        let processor = Processor { fsgsbase: true, xcr0: 0xe7, offsets, area: AREA, amd: false, linear: 48 };
+        let (data_on_exceptions, amd, intel) = (false, false, false);
+        let processor =
+            Processor { fsgsbase: true, xcr0: 0xe7, offsets, area: AREA, data_on_exceptions, amd, intel, linear: 48 };
         let memory = Memory { start: START, bytes: vec![0xee; 4096], log: vec![], interference: vec![] };
         let mut rig = Self { context, area, processor, memory };
         for number in 0..32 {

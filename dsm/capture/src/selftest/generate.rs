@@ -127,9 +127,7 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
             if aim.shape.is_some() && !ground.in_region(place, 8) {
                 return None;
             }
-            // Now and then one that cannot be an address.
-            let impossible = if rng.one_in(8) { 1 << 62 } else { 0 };
-            poke = Some((place, ground.end_of_code() | impossible));
+            poke = Some((place, ground.end_of_code() | impossible(rng)));
         }
     }
     if let Some(shape) = aim.shape {
@@ -142,8 +140,7 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
         address(&mut instruction, &mut registers, shape, wanted, rng)?;
     }
     if code.is_call_near_indirect() && instruction.op0_kind() == OpKind::Register {
-        let impossible = if rng.one_in(8) { 1 << 62 } else { 0 };
-        registers[instruction.op0_register().full_register().number()] = ground.end_of_code() | impossible;
+        registers[instruction.op0_register().full_register().number()] = ground.end_of_code() | impossible(rng);
     }
     if line {
         let short = code == Code::Clzerod;
@@ -176,6 +173,11 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
     let index = decoded.memory_index();
     let index = index.is_vector_register().then(|| index.number() as u8);
     Some(Case { instruction: decoded, bytes, registers, flags, poke, target, index })
+}
+
+/// Now and then, what makes of an address one that cannot be; the second is one for systems with long addresses.
+fn impossible(rng: &mut Rng) -> u64 {
+    if rng.one_in(8) { [1 << 62, 1 << 50][rng.below(2) as usize] } else { 0 }
 }
 
 fn save_mask(instruction: &Instruction) -> Option<u64> {
