@@ -21,12 +21,9 @@ impl Code {
         common::map(at, len, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC, kind, -1)
     }
 
-    /// What `dlclose` and `dlopen` of something else do.
+    /// What `dlclose` and `dlopen` of something else do; in one step, lest another thread be given the place between.
     fn replace(&self) {
-        let place = std::ptr::with_exposed_provenance_mut(self.start);
-        // SAFETY: our own memory, in which nobody is now.
-        assert_eq!(unsafe { libc::munmap(place, self.len) }, 0);
-        assert_eq!(Self::map(self.start, self.len, libc::MAP_FIXED_NOREPLACE), self.start);
+        assert_eq!(Self::map(self.start, self.len, libc::MAP_FIXED), self.start);
     }
 
     fn write(&self, at: usize, bytes: &[u8]) {

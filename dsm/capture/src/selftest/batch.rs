@@ -328,8 +328,10 @@ impl Test {
                 (ground.image.get(at..), expected.get(at..), self.scratch.get_mut(at..))
                 && native.len() >= 576
             {
+                let woken = compare::woken_by_signal(native, captured);
                 let undecided = undecided.settle(before, native, captured);
-                self.report.undecided += u64::from(undecided);
+                self.report.woken += u64::from(undecided && woken);
+                self.report.undecided += u64::from(undecided && !woken);
                 self.stale |= undecided;
             }
         }

@@ -257,6 +257,14 @@ impl Undecided {
     }
 }
 
+/// Do the headers of two areas that XSAVE and its like wrote differ in nothing but x87 and SSE state that only the
+/// captured one has in use? So the system leaves both when it returns from a signal, be they initial before.
+pub(super) fn woken_by_signal(native: &[u8], captured: &[u8]) -> bool {
+    let word = |area: &[u8]| area[HEADER..HEADER + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let (native, captured) = (word(native), word(captured));
+    native != captured && native | X87 | SSE == captured | X87 | SSE && native & !captured == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,6 +292,10 @@ mod tests {
         };
         assert!(settled(&area(3, 0), area(1, 0)) && settled(&area(1, 0x99), area(3, 0)));
         assert!(!settled(&area(3, 0), area(3, 7)) && !settled(&area(3, 0), area(2, 0)));
+        // A signal has them in use, and nothing but them, and never the other way round.
+        assert!(woken_by_signal(&area(0, 0), &area(2, 0)) && woken_by_signal(&area(5, 0), &area(7, 0)));
+        assert!(!woken_by_signal(&area(3, 0), &area(1, 0)) && !woken_by_signal(&area(1, 0), &area(2, 0)));
+        assert!(!woken_by_signal(&area(3, 0), &area(7, 0)) && !woken_by_signal(&area(3, 0), &area(3, 0)));
         // With something in XMM3 there is nothing to decide.
         start.area[210] = 1;
         let undecided = Undecided::new(&start, false, true, &processor);
