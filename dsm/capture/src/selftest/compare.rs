@@ -1,5 +1,6 @@
 //! Random x87 and vector state, and what is compared of it.
 
+use super::generate::Indices;
 use super::rng::Rng;
 use super::runner::State;
 use crate::processor::{Processor, component};
@@ -60,7 +61,8 @@ pub(super) fn randomize(area: &mut [u8], has_header: bool, processor: &Processor
             used |= 1 << number;
             let (at, words) = (processor.offsets[number] as usize, [8, 64, 128][number - component::OPMASK]);
             for index in 0..words {
-                put(at + index * 8, &rng.next().to_le_bytes());
+                let word = if number == component::OPMASK { mask(rng) } else { rng.next() };
+                put(at + index * 8, &word.to_le_bytes());
             }
         }
     }
@@ -71,10 +73,29 @@ pub(super) fn randomize(area: &mut [u8], has_header: bool, processor: &Processor
     put(HEADER, &used.to_le_bytes());
 }
 
-/// Makes a vector register hold small signed 64-bit indices, which as 32-bit ones are small or -1.
-pub(super) fn set_indices(area: &mut [u8], register: u8, processor: &Processor, rng: &mut Rng) {
-    let n = usize::from(register);
+/// Mask bits as programs have them: few lanes or all, from the first on or up to the last, one, all but one, or any.
+fn mask(rng: &mut Rng) -> u64 {
+    let lanes = 1 << rng.below(7);
+    let first = u64::MAX.checked_shr(64 - rng.below(lanes + 1) as u32).unwrap_or(0);
+    let one = 1 << rng.below(lanes);
+    match rng.below(16) {
+        0 => 0,
+        1 => u64::MAX,
+        2..=4 => first,
+        5..=7 => !first,
+        8 => one,
+        9 => !one,
+        _ => rng.next(),
+    }
+}
+
+/// Makes the vector register of a scatter hold its indices.
+pub(super) fn set_indices(area: &mut [u8], indices: &Indices, processor: &Processor, rng: &mut Rng) {
+    let n = usize::from(indices.register);
     let at = |number: usize| processor.offsets[number] as usize;
+    let small = |rng: &mut Rng| indices.bias.wrapping_add(rng.below(64)).wrapping_sub(32);
+    // Now and then one of them is far away.
+    let far = rng.one_in(6).then(|| (rng.below(8) as usize, rng.below(2) * 32));
     for lane in 0..8 {
         let offset = lane * 8;
         let place = match (n >= 16, lane) {
@@ -83,9 +104,15 @@ pub(super) fn set_indices(area: &mut [u8], register: u8, processor: &Processor, 
             (false, 2 | 3) => at(component::AVX) + n * 16 + offset - 16,
             (false, _) => at(component::ZMM_HIGH) + n * 32 + offset - 32,
         };
+        let mut word = match indices.wide {
+            true => small(rng),
+            false => small(rng) & 0xffff_ffff | small(rng) << 32,
+        };
+        if let Some((_, shift)) = far.filter(|(at, _)| *at == lane) {
+            word = word.wrapping_add(indices.far << if indices.wide { 0 } else { shift });
+        }
         if place >= 160 && at(component::ZMM_MORE) != 0 {
-            let index = rng.below(64).wrapping_sub(32);
-            area[place..place + 8].copy_from_slice(&index.to_le_bytes());
+            area[place..place + 8].copy_from_slice(&word.to_le_bytes());
         }
     }
 }
