@@ -226,6 +226,22 @@ fn scattering_goes_as_far_as_the_region() {
 }
 
 #[test]
+fn a_call_to_an_address_that_cannot_be_faults_as_the_processor_does() {
+    for (intel, stored) in [(true, vec![(56, 8)]), (false, vec![])] {
+        let mut rig = Rig::new();
+        rig.processor.intel = intel;
+        rig.set(libc::REG_RSP, START + 64);
+        rig.set(libc::REG_RAX, 1 << 50);
+        // call rax, to what is an address where addresses have 57 bits, and here they have 48.
+        assert_eq!(rig.run(&[0xff, 0xd0], Code::Call_rm64, START + 56), Ok(Outcome::NotOurs));
+        assert_eq!(rig.log(), stored);
+        assert_eq!(rig.context.gregs[libc::REG_RSP as usize] as usize, START + 64);
+        rig.processor.linear = 57;
+        assert!(rig.processor.is_canonical(1 << 50) && !rig.processor.is_canonical(1 << 56));
+    }
+}
+
+#[test]
 fn every_evex_move_has_a_plan_of_its_own() {
     // The forms that are left to displaced execution, because the processor has to compute.
     let computed = |code: Code| format!("{code:?}").contains("Vpmov") || format!("{code:?}").contains("Vcvtps2ph");
