@@ -22,18 +22,29 @@ const STACKS: usize = 256;
 /// Bytes of one stack, its guard page included.
 const STACK: usize = 128 << 10;
 
-/// A published region, and how many handlers are using it.
+/// A published region. Handlers that use it say so where they took their stack.
 struct Entry {
     region: AtomicPtr<Region>,
     view: AtomicUsize,
+    /// How many others use it: see [`Pinned`].
     users: AtomicU32,
+}
+
+impl Entry {
+    /// Does its view hold this address?
+    fn holds(&self, address: usize, ordering: Ordering) -> bool {
+        let view = self.view.load(ordering);
+        view != 0 && address.wrapping_sub(view) < SPACE as usize
+    }
 }
 
 static ENTRIES: [Entry; REGIONS] =
     [const { Entry { region: AtomicPtr::new(null_mut()), view: AtomicUsize::new(0), users: AtomicU32::new(0) } };
         REGIONS];
 
-/// Stacks for the handler: taken by one compare-exchange, given back when it returns.
+/// Stacks for the handler: taken by one compare-exchange, given back when it returns. 0: free; else the number of the
+/// entry, plus one, whose region is used on it. (One locked instruction for both: each costs as much as the whole
+/// decision.)
 static TAKEN: [AtomicU32; STACKS] = [const { AtomicU32::new(0) }; STACKS];
 static STACK_BASE: AtomicUsize = AtomicUsize::new(0);
 
@@ -129,32 +140,20 @@ pub(crate) fn publish(region: &Region) -> Result<()> {
 
 /// The opposite; returns when no handler uses the region any more.
 pub(crate) fn withdraw(region: &Region) {
-    for entry in &ENTRIES {
+    for (number, entry) in (1..).zip(&ENTRIES) {
         if std::ptr::eq(entry.region.load(Ordering::Acquire), region) {
             entry.view.store(0, Ordering::SeqCst);
-            // SeqCst: either a handler has counted itself and we wait, or it sees that the view is gone.
-            while entry.users.load(Ordering::SeqCst) != 0 {
+            // SeqCst: either a handler has said that it uses it and we wait, or it sees that the view is gone.
+            let used = || {
+                let on = |taken: &AtomicU32| taken.load(Ordering::SeqCst) == number;
+                entry.users.load(Ordering::SeqCst) != 0 || TAKEN.iter().any(on)
+            };
+            while used() {
                 futex::give_way();
             }
             entry.region.store(null_mut(), Ordering::Release);
         }
     }
-}
-
-/// The entry whose view holds this address, counted as used.
-fn find(address: usize) -> Option<&'static Entry> {
-    ENTRIES.iter().find(|entry| {
-        let inside = |view: usize| view != 0 && address.wrapping_sub(view) < SPACE as usize;
-        if !inside(entry.view.load(Ordering::Acquire)) {
-            return false;
-        }
-        entry.users.fetch_add(1, Ordering::SeqCst);
-        let still = inside(entry.view.load(Ordering::SeqCst));
-        if !still {
-            entry.users.fetch_sub(1, Ordering::SeqCst);
-        }
-        still
-    })
 }
 
 /// What the inner half of the handler is told.
@@ -209,18 +208,36 @@ unsafe fn carry_out(info: *mut libc::siginfo_t, context: *mut libc::c_void, bloc
     }
     // SAFETY: SIGSEGV fills in the address.
     let address = unsafe { info_here.si_addr() } as usize;
-    let Some(entry) = find(address) else { return false };
+    let holding = |entry: &Entry| entry.holds(address, Ordering::Acquire);
+    let Some(at) = ENTRIES.iter().position(holding) else { return false };
     // SAFETY: takes nothing.
     let errno_place = unsafe { libc::__errno_location() };
     // SAFETY: errno is this thread's.
     let errno = unsafe { errno_place.read() };
     let mask = if blocked { 0 } else { crate::signals::set_mask(u64::MAX) };
-    let region = entry.region.load(Ordering::Acquire).cast_const();
-    let mut fault = Fault { region, context: context.cast(), address, ours: false };
-    let stack = take_stack();
-    let top = STACK_BASE.load(Ordering::Acquire) + (stack + 1) * STACK;
+    let stack = take_stack(at as u32 + 1);
+    let entry = &ENTRIES[at];
+    // SeqCst, behind what we just said: see `withdraw`.
+    let ours = entry.holds(address, Ordering::SeqCst) && {
+        let region = entry.region.load(Ordering::Acquire).cast_const();
+        let mut fault = Fault { region, context: context.cast(), address, ours: false };
+        on_stack(STACK_BASE.load(Ordering::Acquire) + (stack + 1) * STACK, &mut fault);
+        fault.ours
+    };
+    // Release: pairs with the loads of `withdraw` and with the next one's compare-exchange.
+    TAKEN[stack].store(0, Ordering::Release);
+    if !blocked {
+        crate::signals::set_mask(mask);
+    }
+    // SAFETY: as above.
+    unsafe { errno_place.write(errno) };
+    ours
+}
+
+/// Calls [`inner`] on the stack that ends at `top`.
+fn on_stack(top: usize, fault: &mut Fault) {
     // The program may have alignment checks on (the flag AC), of which compiled code knows nothing; it gets its flags
-    // back from the signal frame.
+    // back from the signal frame. (Taking them off is slow, and nearly nobody has them on.)
     // SAFETY: the stack is ours alone until it is given back, mapped and 16-byte aligned; `inner` returns; r12 is kept
     // by the calling convention, so the old stack pointer comes back.
     unsafe {
@@ -228,33 +245,31 @@ unsafe fn carry_out(info: *mut libc::siginfo_t, context: *mut libc::c_void, bloc
             "mov r12, rsp",
             "mov rsp, {top}",
             "pushfq",
-            "and dword ptr [rsp], ~0x40000",
+            "pop rax",
+            "test eax, 0x40000",
+            "jz 2f",
+            "and eax, ~0x40000",
+            "push rax",
             "popfq",
+            "2:",
             "call {inner}",
             "mov rsp, r12",
             top = in(reg) top,
             inner = sym inner,
-            in("rdi") &raw mut fault,
+            in("rdi") std::ptr::from_mut(fault),
             out("r12") _,
             clobber_abi("C"),
         );
     }
-    TAKEN[stack].store(0, Ordering::Release);
-    entry.users.fetch_sub(1, Ordering::SeqCst);
-    if !blocked {
-        crate::signals::set_mask(mask);
-    }
-    // SAFETY: as above.
-    unsafe { errno_place.write(errno) };
-    fault.ours
 }
 
-fn take_stack() -> usize {
+/// Takes a stack on which the region of entry `user` - 1 is used.
+fn take_stack(user: u32) -> usize {
     let places = if hands().busy() { STACKS } else { STACKS - 1 };
     loop {
         for (at, taken) in TAKEN[..places].iter().enumerate() {
             if taken.load(Ordering::Relaxed) == 0
-                && taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                && taken.compare_exchange(0, user, Ordering::SeqCst, Ordering::Relaxed).is_ok()
             {
                 return at;
             }

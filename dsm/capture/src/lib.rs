@@ -39,6 +39,9 @@
 //! | never seen | the processor does not say twice which registers it saved |
 //! | never seen | its operand is too large |
 //! | never seen | a locked instruction with an operand of an unknown kind |
+//!
+//! In a hardware transaction (TSX) a store to the region aborts it, as every fault does, and raises no signal: nothing
+//! is captured there, and the program takes the way that it has for aborts.
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("dsm-capture decodes x86-64 instructions from Linux signal frames; there is no other version of it");
@@ -87,7 +90,8 @@ pub enum Outcome {
     /// The program can go on. (Behind the instruction, or at it again when the processor has to do the rest of it.)
     Done,
     /// The instruction does not write the region at the faulting address, or it may not: a genuine fault, for
-    /// whoever handled the signal before. Nothing was changed.
+    /// whoever handled the signal before. Nothing was changed, but that a call that faults for its target, too, has
+    /// stored its return address where the processor does so.
     NotOurs,
 }
 
@@ -181,6 +185,9 @@ pub unsafe fn carry_out(
     let blocked = unsafe { (&raw const (*context).uc_sigmask).cast::<u64>() };
     // SAFETY: as above, and it is aligned as libc's is.
     let blocked = unsafe { blocked.read() };
+    if let Some(site) = cache::copy(rip) {
+        return finish(Trap { machine, fault, sink, site: &site, held: None, blocked });
+    }
     if let Some(held) = cache::find(rip) {
         return finish(Trap { machine, fault, sink, site: held.site(), held: Some(&held), blocked });
     }

@@ -1,5 +1,6 @@
 //! What the engine must know of the processor it runs on, found out once in [`crate::warm`].
 
+use crate::sys;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
@@ -28,9 +29,13 @@ pub(crate) struct Processor {
     pub(crate) offsets: [u32; 8],
     /// Bytes that an XSAVE of the carried components needs.
     pub(crate) area: usize,
+    /// The x87 unit notes where an operand lies only for an instruction that has an exception that is not masked.
+    pub(crate) data_on_exceptions: bool,
     /// Made by AMD, whose near branches with an operand-size prefix decode differently.
     pub(crate) amd: bool,
-    /// Bits that a linear address has.
+    /// Made by Intel, whose near calls to an address that cannot be store the return address before they fault.
+    pub(crate) intel: bool,
+    /// Bits that a linear address has, which is a choice of the system.
     pub(crate) linear: u32,
 }
 
@@ -41,6 +46,7 @@ impl Processor {
         // SAFETY: reads a value that the kernel handed to the process.
         let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
         let vendor = __cpuid(0);
+        let leaf_7 = if vendor.eax >= 7 { __cpuid_count(7, 0).ebx } else { 0 };
         let osxsave = __cpuid(1).ecx & (1 << 27) != 0;
         let xcr0 = if osxsave { enabled() } else { 0 };
         let mut offsets = [0u32; 8];
@@ -57,8 +63,10 @@ impl Processor {
             xcr0,
             offsets,
             area,
+            data_on_exceptions: leaf_7 & 1 << 6 != 0,
             amd: vendor.ebx == u32::from_le_bytes(*b"Auth"),
-            linear: (__cpuid(0x8000_0008).eax >> 8 & 0xff).clamp(48, 57),
+            intel: vendor.ebx == u32::from_le_bytes(*b"Genu"),
+            linear: if sys::has_wide_addresses() { 57 } else { 48 },
         }
     }
 
@@ -71,7 +79,7 @@ impl Processor {
     /// The base of a segment: GS (`gs`) or FS.
     pub(crate) fn segment_base(&self, gs: bool) -> u64 {
         if !self.fsgsbase {
-            return crate::sys::segment_base(gs);
+            return sys::segment_base(gs);
         }
         let base: u64;
         if gs {

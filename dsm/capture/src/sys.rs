@@ -131,6 +131,20 @@ pub(crate) unsafe fn map(at: Option<usize>, size: usize, protection: i32, file: 
     usize::try_from(address).ok()
 }
 
+/// Do programs have addresses of more than 48 bits? (A processor may know such and the system not use them.)
+pub(crate) fn has_wide_addresses() -> bool {
+    const PAGE: usize = 4096;
+    // The system gives such an address only to those who wish for one, and another where it has none.
+    const WISH: usize = 1 << 48;
+    let kind = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+    // SAFETY: the mapping disturbs no other.
+    let given = unsafe { call(libc::SYS_mmap, [WISH, PAGE, libc::PROT_NONE as usize, kind, usize::MAX, 0]) };
+    let Ok(given) = usize::try_from(given) else { return false };
+    // SAFETY: just mapped here.
+    unsafe { call(libc::SYS_munmap, [given, PAGE, 0, 0, 0, 0]) };
+    given >= WISH
+}
+
 /// Has a forked child see zeros in these pages.
 pub(crate) fn wipe_on_fork(address: usize, size: usize) -> bool {
     // SAFETY: the advice changes only what a child sees.

@@ -30,5 +30,6 @@ fn the_engine_does_what_the_processor_does() {
     assert!(report.trapped > report.compared * 8 / 10, "only {} of {} trapped", report.trapped, report.compared);
     assert!(report.genuine < report.compared / 10, "{} of {} were handed on", report.genuine, report.compared);
     assert!(report.undecided < report.compared / 10_000 + 2, "{} were undecided", report.undecided);
+    assert!(report.woken < report.compared / 1_000 + 2, "{} were woken by a signal", report.woken);
     assert!(report.faulted > report.compared / 1000, "only {} were ended by a signal", report.faulted);
 }

@@ -21,12 +21,9 @@ impl Code {
         common::map(at, len, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC, kind, -1)
     }
 
-    /// What `dlclose` and `dlopen` of something else do.
+    /// What `dlclose` and `dlopen` of something else do; in one step, lest another thread be given the place between.
     fn replace(&self) {
-        let place = std::ptr::with_exposed_provenance_mut(self.start);
-        // SAFETY: our own memory, in which nobody is now.
-        assert_eq!(unsafe { libc::munmap(place, self.len) }, 0);
-        assert_eq!(Self::map(self.start, self.len, libc::MAP_FIXED_NOREPLACE), self.start);
+        assert_eq!(Self::map(self.start, self.len, libc::MAP_FIXED), self.start);
     }
 
     fn write(&self, at: usize, bytes: &[u8]) {
@@ -104,6 +101,43 @@ fn other_code_at_the_same_place_is_other_code() {
             assert_eq!(region.word(0), expected, "round {round}: {bytes:02x?}");
         }
     }
+}
+
+#[test]
+fn sites_that_take_each_others_place_keep_their_plans() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    const THREADS: usize = 2;
+    // Several times what the cache holds, so that each finds others in its place.
+    const SITES: usize = 4096;
+    const STRIDE: usize = 8;
+    let region = Region::new(1);
+    let code = Code::new(SITES * STRIDE);
+    // mov [rdi], rsi; mov [rdi], esi; mov [rdi], si; mov [rdi+8], rsi; and ret
+    let kinds: [&[u8]; 4] =
+        [&[0x48, 0x89, 0x37, 0xc3], &[0x89, 0x37, 0xc3], &[0x66, 0x89, 0x37, 0xc3], &[0x48, 0x89, 0x77, 0x08, 0xc3]];
+    for site in 0..SITES {
+        code.write(site * STRIDE, kinds[site % 4]);
+    }
+    let body = |thread: usize| {
+        common::prepare_thread();
+        let mut expected = [0u64; 2];
+        // In strides of their own, so that the two meet ever other sites.
+        for round in 1..20_000usize {
+            let site = round * (1021 + 6 * thread) % SITES;
+            let value = (round as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            code.call(site * STRIDE, region.at(64 * thread), value);
+            let kept = [0, u64::MAX << 32, u64::MAX << 16, 0][site % 4];
+            let word = &mut expected[site % 4 / 3];
+            *word = *word & kept | value & !kept;
+            assert_eq!([0, 8].map(|at| region.word(64 * thread + at)), expected, "round {round}, site {site}");
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || body(thread));
+        }
+    });
+    assert_eq!(region.count(), THREADS * 19_999);
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn json(kind: &str, report: &Report) -> serde_json::Value {
         .collect();
     serde_json::json!({
         "on": kind, "seed": report.seed, "compared": report.compared, "faulted": report.faulted, "vain": report.vain,
-        "undecided": report.undecided,
+        "undecided": report.undecided, "woken": report.woken,
         "settled": report.settled, "forms": forms, "differences": report.failures,
     })
 }

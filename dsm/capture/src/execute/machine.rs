@@ -134,6 +134,7 @@ const HEADER: usize = 512;
 const SOFTWARE: usize = 464;
 const XMM: usize = 160;
 const MXCSR: usize = 24;
+const X87_STATUS: usize = 2;
 const X87_POINTER: usize = 8;
 const X87_DATA: usize = 16;
 const XSTATE_MAGIC: u32 = 0x4650_5853;
@@ -257,10 +258,15 @@ impl Extended<'_> {
     }
 
     /// If the x87 unit says that its last instruction stood at `stub`, lets it say `rip`, and `data` as the offset of
-    /// that instruction's operand.
+    /// that instruction's operand, if this kind of unit has noted it.
     pub(crate) fn place_x87(&mut self, stub: u64, rip: u64, data: u64) {
-        if self.in_use(0) && self.u64_at(X87_POINTER) == stub {
-            self.area[X87_POINTER..X87_POINTER + 8].copy_from_slice(&rip.to_le_bytes());
+        /// The summary of exceptions that are not masked. Had it been set before, the instruction would not have run.
+        const SUMMARY: u8 = 0x80;
+        if !self.in_use(0) || self.u64_at(X87_POINTER) != stub {
+            return;
+        }
+        self.area[X87_POINTER..X87_POINTER + 8].copy_from_slice(&rip.to_le_bytes());
+        if !self.processor.data_on_exceptions || self.area[X87_STATUS] & SUMMARY != 0 {
             self.area[X87_DATA..X87_DATA + 8].copy_from_slice(&data.to_le_bytes());
         }
     }
@@ -275,7 +281,8 @@ mod tests {
         for (number, offset) in [(2, 576), (5, 832), (6, 896), (7, 1408)] {
             offsets[number] = offset;
         }
-        Processor { fsgsbase: true, xcr0: 0xe7, offsets, area: 2432, amd: false, linear: 48 }
+        let (data_on_exceptions, amd, intel) = (false, false, false);
+        Processor { fsgsbase: true, xcr0: 0xe7, offsets, area: 2432, data_on_exceptions, amd, intel, linear: 48 }
     }
 
     fn area(in_use: u64) -> Vec<u8> {
@@ -311,6 +318,26 @@ mod tests {
         extended.set_opmask(1, 77);
         assert_eq!((extended.opmask(0), extended.opmask(1), extended.opmask(2)), (0, 77, 0));
         assert_eq!(extended.u64_at(HEADER), 0b10_0011);
+    }
+
+    #[test]
+    fn the_x87_operand_is_noted_as_the_kind_of_processor_does() {
+        const STUB: u64 = 0x1000;
+        let noted = |data_on_exceptions: bool, status: u8, last: u64| {
+            let (mut processor, mut bytes) = (processor(), area(0xe7));
+            processor.data_on_exceptions = data_on_exceptions;
+            bytes[X87_STATUS] = status;
+            bytes[X87_POINTER..X87_POINTER + 8].copy_from_slice(&last.to_le_bytes());
+            bytes[X87_DATA..X87_DATA + 8].copy_from_slice(&1u64.to_le_bytes());
+            let mut extended = Extended { area: &mut bytes, processor: &processor };
+            extended.place_x87(STUB, 0x7777, 0x8888);
+            (extended.u64_at(X87_POINTER), extended.u64_at(X87_DATA))
+        };
+        // With every exception masked, and with one that is not.
+        assert_eq!([noted(false, 0x3f, STUB), noted(true, 0x3f, STUB)], [(0x7777, 0x8888), (0x7777, 1)]);
+        assert_eq!([noted(false, 0x81, STUB), noted(true, 0x81, STUB)], [(0x7777, 0x8888); 2]);
+        // Another instruction was the last.
+        assert_eq!([noted(false, 0x81, 5), noted(true, 0x81, 5)], [(5, 1); 2]);
     }
 
     #[test]

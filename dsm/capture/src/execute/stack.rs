@@ -54,12 +54,15 @@ pub(super) fn call(trap: &mut Trap, target: Value) -> Result<Outcome, Refusal> {
 
 fn near_call(trap: &mut Trap, target: Value) -> Outcome {
     let Some(target) = trap.value(target, 8) else { return Outcome::NotOurs };
-    // To an address that cannot be, the processor does not call: the fault is at the instruction, and nothing is stored.
-    if !trap.machine.processor.is_canonical(target) {
-        return Outcome::NotOurs;
-    }
     let next = trap.site.rip.wrapping_add(u64::from(trap.plan().len));
     let top = trap.machine.full(gpr::RSP).wrapping_sub(8);
+    // To an address that cannot be, the processor does not call: the fault is at the instruction.
+    if !trap.machine.processor.is_canonical(target) {
+        if trap.machine.processor.intel && trap.accepts(top as usize, 8) {
+            trap.sink.store(top as usize, &next.to_le_bytes());
+        }
+        return Outcome::NotOurs;
+    }
     let outcome = trap.store(top as usize, &next.to_le_bytes());
     if matches!(outcome, Outcome::Done) {
         trap.machine.set_full(gpr::RSP, top);

@@ -72,7 +72,9 @@ impl Rig {
         area.0[480..484].copy_from_slice(&(AREA as u32).to_le_bytes());
         area.0[512..520].copy_from_slice(&0xe7u64.to_le_bytes());
         context.fpregs = (&raw mut *area).cast();
-        let processor = Processor { fsgsbase: true, xcr0: 0xe7, offsets, area: AREA, amd: false, linear: 48 };
+        let (data_on_exceptions, amd, intel) = (false, false, false);
+        let processor =
+            Processor { fsgsbase: true, xcr0: 0xe7, offsets, area: AREA, data_on_exceptions, amd, intel, linear: 48 };
         let memory = Memory { start: START, bytes: vec![0xee; 4096], log: vec![], interference: vec![] };
         let mut rig = Self { context, area, processor, memory };
         for number in 0..32 {
@@ -221,6 +223,22 @@ fn scattering_goes_as_far_as_the_region() {
     assert_eq!(rig.run(&code, Code::EVEX_Vpscatterdd_vm32x_k1_xmm, START + 8), Ok(Outcome::Done));
     assert_eq!((rig.mask(1), rig.log()), (0, vec![(8, 4)]));
     assert_eq!(rig.context.gregs[libc::REG_RIP as usize], 0x40_0000 + 8);
+}
+
+#[test]
+fn a_call_to_an_address_that_cannot_be_faults_as_the_processor_does() {
+    for (intel, stored) in [(true, vec![(56, 8)]), (false, vec![])] {
+        let mut rig = Rig::new();
+        rig.processor.intel = intel;
+        rig.set(libc::REG_RSP, START + 64);
+        rig.set(libc::REG_RAX, 1 << 50);
+        // call rax, to what is an address where addresses have 57 bits, and here they have 48.
+        assert_eq!(rig.run(&[0xff, 0xd0], Code::Call_rm64, START + 56), Ok(Outcome::NotOurs));
+        assert_eq!(rig.log(), stored);
+        assert_eq!(rig.context.gregs[libc::REG_RSP as usize] as usize, START + 64);
+        rig.processor.linear = 57;
+        assert!(rig.processor.is_canonical(1 << 50) && !rig.processor.is_canonical(1 << 56));
+    }
 }
 
 #[test]

@@ -181,6 +181,13 @@ pub(crate) enum Action {
     Optimistic { width: u8 },
 }
 
+impl Action {
+    /// Is a copy of the instruction executed?
+    pub(crate) fn is_displaced(&self) -> bool {
+        matches!(self, Self::Displaced { .. } | Self::Locked { .. } | Self::Optimistic { .. })
+    }
+}
+
 /// The number of a general register as the machine counts.
 fn number(register: Register) -> u8 {
     let high = matches!(register, Register::AH | Register::CH | Register::DH | Register::BH);

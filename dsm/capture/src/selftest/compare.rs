@@ -1,5 +1,6 @@
 //! Random x87 and vector state, and what is compared of it.
 
+use super::generate::Indices;
 use super::rng::Rng;
 use super::runner::State;
 use crate::processor::{Processor, component};
@@ -60,7 +61,8 @@ pub(super) fn randomize(area: &mut [u8], has_header: bool, processor: &Processor
             used |= 1 << number;
             let (at, words) = (processor.offsets[number] as usize, [8, 64, 128][number - component::OPMASK]);
             for index in 0..words {
-                put(at + index * 8, &rng.next().to_le_bytes());
+                let word = if number == component::OPMASK { mask(rng) } else { rng.next() };
+                put(at + index * 8, &word.to_le_bytes());
             }
         }
     }
@@ -71,10 +73,29 @@ pub(super) fn randomize(area: &mut [u8], has_header: bool, processor: &Processor
     put(HEADER, &used.to_le_bytes());
 }
 
-/// Makes a vector register hold small signed 64-bit indices, which as 32-bit ones are small or -1.
-pub(super) fn set_indices(area: &mut [u8], register: u8, processor: &Processor, rng: &mut Rng) {
-    let n = usize::from(register);
+/// Mask bits as programs have them: few lanes or all, from the first on or up to the last, one, all but one, or any.
+fn mask(rng: &mut Rng) -> u64 {
+    let lanes = 1 << rng.below(7);
+    let first = u64::MAX.checked_shr(64 - rng.below(lanes + 1) as u32).unwrap_or(0);
+    let one = 1 << rng.below(lanes);
+    match rng.below(16) {
+        0 => 0,
+        1 => u64::MAX,
+        2..=4 => first,
+        5..=7 => !first,
+        8 => one,
+        9 => !one,
+        _ => rng.next(),
+    }
+}
+
+/// Makes the vector register of a scatter hold its indices.
+pub(super) fn set_indices(area: &mut [u8], indices: &Indices, processor: &Processor, rng: &mut Rng) {
+    let n = usize::from(indices.register);
     let at = |number: usize| processor.offsets[number] as usize;
+    let small = |rng: &mut Rng| indices.bias.wrapping_add(rng.below(64)).wrapping_sub(32);
+    // Now and then one of them is far away.
+    let far = rng.one_in(6).then(|| (rng.below(8) as usize, rng.below(2) * 32));
     for lane in 0..8 {
         let offset = lane * 8;
         let place = match (n >= 16, lane) {
@@ -83,9 +104,15 @@ pub(super) fn set_indices(area: &mut [u8], register: u8, processor: &Processor, 
             (false, 2 | 3) => at(component::AVX) + n * 16 + offset - 16,
             (false, _) => at(component::ZMM_HIGH) + n * 32 + offset - 32,
         };
+        let mut word = match indices.wide {
+            true => small(rng),
+            false => small(rng) & 0xffff_ffff | small(rng) << 32,
+        };
+        if let Some((_, shift)) = far.filter(|(at, _)| *at == lane) {
+            word = word.wrapping_add(indices.far << if indices.wide { 0 } else { shift });
+        }
         if place >= 160 && at(component::ZMM_MORE) != 0 {
-            let index = rng.below(64).wrapping_sub(32);
-            area[place..place + 8].copy_from_slice(&index.to_le_bytes());
+            area[place..place + 8].copy_from_slice(&word.to_le_bytes());
         }
     }
 }
@@ -257,6 +284,14 @@ impl Undecided {
     }
 }
 
+/// Do the headers of two areas that XSAVE and its like wrote differ in nothing but x87 and SSE state that only the
+/// captured one has in use? So the system leaves both when it returns from a signal, be they initial before.
+pub(super) fn woken_by_signal(native: &[u8], captured: &[u8]) -> bool {
+    let word = |area: &[u8]| area[HEADER..HEADER + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let (native, captured) = (word(native), word(captured));
+    native != captured && native | X87 | SSE == captured | X87 | SSE && native & !captured == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,6 +319,10 @@ mod tests {
         };
         assert!(settled(&area(3, 0), area(1, 0)) && settled(&area(1, 0x99), area(3, 0)));
         assert!(!settled(&area(3, 0), area(3, 7)) && !settled(&area(3, 0), area(2, 0)));
+        // A signal has them in use, and nothing but them, and never the other way round.
+        assert!(woken_by_signal(&area(0, 0), &area(2, 0)) && woken_by_signal(&area(5, 0), &area(7, 0)));
+        assert!(!woken_by_signal(&area(3, 0), &area(1, 0)) && !woken_by_signal(&area(1, 0), &area(2, 0)));
+        assert!(!woken_by_signal(&area(3, 0), &area(7, 0)) && !woken_by_signal(&area(3, 0), &area(3, 0)));
         // With something in XMM3 there is nothing to decide.
         start.area[210] = 1;
         let undecided = Undecided::new(&start, false, true, &processor);

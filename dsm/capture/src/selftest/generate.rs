@@ -17,8 +17,19 @@ pub(super) struct Case {
     pub(super) poke: Option<(usize, u64)>,
     /// Where an explicit destination should be.
     pub(super) target: usize,
-    /// A vector register that holds indices: they must be small.
-    pub(super) index: Option<u8>,
+    /// What a vector register of indices has to hold.
+    pub(super) indices: Option<Indices>,
+}
+
+/// The indices of a scatter.
+pub(super) struct Indices {
+    pub(super) register: u8,
+    /// They have 64 bits and not 32.
+    pub(super) wide: bool,
+    /// What all of them are close to.
+    pub(super) bias: u64,
+    /// Added to one of them, it leads out of the region and its surroundings.
+    pub(super) far: u64,
 }
 
 const GPR64: [Register; 16] = [
@@ -72,7 +83,7 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
     let operands = code.op_code();
     let mut instruction = Instruction::default();
     instruction.set_code(code);
-    let target = ground.target(rng, size_of_memory(code));
+    let target = ground.target(rng, size_of_memory(code, ground));
     let mut registers: [u64; 16] = std::array::from_fn(|_| rng.value());
     // A segment whose base is added to an address that can have one.
     let (segment, base) = if rng.one_in(6) { ground.segment(rng) } else { (Register::None, 0) };
@@ -113,7 +124,7 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
     }
     let mut flags = 0x202 | (rng.next() & 0x8d5);
     let mut wanted = (target as u64).wrapping_sub(base);
-    let mut poke = None;
+    let (mut poke, mut indices) = (None, None);
     stack_and_strings(&mut instruction, &mut registers, &mut flags, target, rng, ground, base);
     if moves_by_bits(&instruction) {
         wanted = move_by_bits(&instruction, &mut registers, wanted, rng);
@@ -127,9 +138,7 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
             if aim.shape.is_some() && !ground.in_region(place, 8) {
                 return None;
             }
-            // Now and then one that cannot be an address.
-            let impossible = if rng.one_in(8) { 1 << 62 } else { 0 };
-            poke = Some((place, ground.end_of_code() | impossible));
+            poke = Some((place, ground.end_of_code() | impossible(rng)));
         }
     }
     if let Some(shape) = aim.shape {
@@ -139,11 +148,14 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
         if bits.is_some_and(|bits| bits == alone.full_register()) {
             return None;
         }
+        indices = scattered(&instruction, shape, rng);
+        if let Some(indices) = &indices {
+            wanted = wanted.wrapping_sub(indices.bias.wrapping_mul(u64::from(shape.scale)));
+        }
         address(&mut instruction, &mut registers, shape, wanted, rng)?;
     }
     if code.is_call_near_indirect() && instruction.op0_kind() == OpKind::Register {
-        let impossible = if rng.one_in(8) { 1 << 62 } else { 0 };
-        registers[instruction.op0_register().full_register().number()] = ground.end_of_code() | impossible;
+        registers[instruction.op0_register().full_register().number()] = ground.end_of_code() | impossible(rng);
     }
     if line {
         let short = code == Code::Clzerod;
@@ -166,6 +178,10 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
         }
     }
     if let Some(mask) = save_mask(&instruction) {
+        // What is asked for would also be where.
+        if [instruction.memory_base(), instruction.memory_index()].iter().any(|r| r.full_register() == Register::RAX) {
+            return None;
+        }
         registers[0] = mask & rng.next() | rng.below(2) << 1;
     }
     let bytes = encode(&instruction, ip, rng)?;
@@ -173,9 +189,28 @@ pub(super) fn generate(code: Code, rng: &mut Rng, ground: &Ground, ip: u64) -> O
     if decoded.code() != code || decoded.len() != bytes.len() || !writes_memory(&decoded) {
         return None;
     }
-    let index = decoded.memory_index();
-    let index = index.is_vector_register().then(|| index.number() as u8);
-    Some(Case { instruction: decoded, bytes, registers, flags, poke, target, index })
+    Some(Case { instruction: decoded, bytes, registers, flags, poke, target, indices })
+}
+
+fn scattered(instruction: &Instruction, shape: Shape, rng: &mut Rng) -> Option<Indices> {
+    if !shape.index.is_vector_register() {
+        return None;
+    }
+    use Kind::{mem_vsib64x, mem_vsib64y, mem_vsib64z};
+    let wide = matches!(instruction.op_code().op_kind(0), mem_vsib64x | mem_vsib64y | mem_vsib64z);
+    // Far from the base, if there is one that can make up for it.
+    let bias = match rng.below(3) {
+        0 if shape.base != Register::None && wide => rng.next(),
+        0 if shape.base != Register::None => i64::from(rng.next() as i32 >> 1) as u64,
+        _ => 0,
+    };
+    let far = (1 << 16) / u64::from(shape.scale);
+    Some(Indices { register: shape.index.number() as u8, wide, bias, far })
+}
+
+/// Now and then, what makes of an address one that cannot be; the second is one for systems with long addresses.
+fn impossible(rng: &mut Rng) -> u64 {
+    if rng.one_in(8) { [1 << 62, 1 << 50][rng.below(2) as usize] } else { 0 }
 }
 
 fn save_mask(instruction: &Instruction) -> Option<u64> {
@@ -183,11 +218,11 @@ fn save_mask(instruction: &Instruction) -> Option<u64> {
     matches!(instruction.mnemonic(), Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64).then_some(0xe7)
 }
 
-fn size_of_memory(code: Code) -> usize {
+fn size_of_memory(code: Code, ground: &Ground) -> usize {
     let mut instruction = Instruction::default();
     instruction.set_code(code);
     match instruction.memory_size().size() {
-        0 if save_mask(&instruction).is_some() => 1024,
+        0 if save_mask(&instruction).is_some() => ground.save_area,
         0 => 64,
         size => size,
     }
@@ -322,7 +357,9 @@ fn stack_and_strings(
         registers[4] = ground.target(rng, 8) as u64;
     }
     if instruction.mnemonic() == Mnemonic::Movdir64b {
-        registers[instruction.op0_register().full_register().number()] = target as u64 & !63;
+        // Where its destination is not aligned, it faults.
+        let unaligned = if rng.one_in(8) { 0 } else { 63 };
+        registers[instruction.op0_register().full_register().number()] = target as u64 & !unaligned;
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Ground {
     pub(super) amd: bool,
     /// 32 if the processor has AVX-512, else 16.
     pub(super) evex_registers: u64,
+    /// Bytes of what XSAVE writes at most.
+    pub(super) save_area: usize,
     /// The base that GS has.
     pub(super) gs_base: u64,
     /// FS, if a store relative to it can be carried out.
@@ -94,6 +96,7 @@ impl Ground {
             low: region + len < 1 << 31,
             amd: processor.amd,
             evex_registers: if wide { 32 } else { 16 },
+            save_area: processor.area,
             gs_base: SMALL_BASE,
             fs_base: fs.then(|| processor.segment_base(false)),
             region,

@@ -64,6 +64,8 @@ pub struct Report {
     /// Instructions of XSAVE's kind after which a component in its initial state was in use by the one and not by the
     /// other, which is the processor's own affair.
     pub undecided: u64,
+    /// Others of XSAVE's kind that had x87 or SSE state in use, as every signal leaves it, that was initial natively.
+    pub woken: u64,
     /// Cases for which the generator made nothing that the processor would run.
     pub vain: u64,
     /// How often what was stored was compared with what arrived elsewhere.
