@@ -1,7 +1,7 @@
 //! What the engine must know of the processor it runs on, found out once in [`crate::warm`].
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
 
 /// State components by their number in XCR0.
 pub(crate) mod component {
@@ -40,14 +40,14 @@ impl Processor {
         const HWCAP2_FSGSBASE: libc::c_ulong = 1 << 1;
         // SAFETY: reads a value that the kernel handed to the process.
         let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
-        let vendor = __cpuid(0);
-        let osxsave = __cpuid(1).ecx & (1 << 27) != 0;
+        let vendor = cpuid(0, 0);
+        let osxsave = cpuid(1, 0).ecx & (1 << 27) != 0;
         let xcr0 = if osxsave { enabled() } else { 0 };
         let mut offsets = [0u32; 8];
         let mut area = 512 + 64;
         for number in 2..8 {
             if xcr0 & component::CARRIED & (1 << number) != 0 {
-                let leaf = __cpuid_count(0xd, number);
+                let leaf = cpuid(0xd, number);
                 offsets[number as usize] = leaf.ebx;
                 area = area.max(leaf.ebx as usize + leaf.eax as usize);
             }
@@ -58,7 +58,7 @@ impl Processor {
             offsets,
             area,
             amd: vendor.ebx == u32::from_le_bytes(*b"Auth"),
-            linear: (__cpuid(0x8000_0008).eax >> 8 & 0xff).clamp(48, 57),
+            linear: (cpuid(0x8000_0008, 0).eax >> 8 & 0xff).clamp(48, 57),
         }
     }
 
@@ -82,6 +82,15 @@ impl Processor {
             unsafe { asm!("rdfsbase {}", out(reg) base, options(nomem, nostack, preserves_flags)) };
         }
         base
+    }
+}
+
+/// What the processor says of itself; some leaves have parts.
+pub(crate) fn cpuid(leaf: u32, part: u32) -> CpuidResult {
+    #[allow(unused_unsafe, reason = "newer compilers know that it is safe")]
+    // SAFETY: every x86-64 processor has the instruction.
+    unsafe {
+        __cpuid_count(leaf, part)
     }
 }
 
