@@ -40,6 +40,14 @@ impl Connection {
         Ok(this)
     }
 
+    /// A connection to nobody, who never hangs up.
+    #[cfg(test)]
+    pub(crate) fn nobody() -> Self {
+        let (socket, other) = UnixStream::pair().expect("two descriptors");
+        std::mem::forget(other);
+        Self { socket, reader: Reader::new(), asked: 0 }
+    }
+
     fn receive(&mut self, descriptors: &mut Vec<OwnedFd>) -> std::io::Result<()> {
         // A socket with a time limit is not read on after a signal, whatever its handler's flags say.
         let count = uninterrupted(|| passing::receive(self.socket.as_fd(), self.reader.space(), descriptors))?;

@@ -5,6 +5,8 @@ use crate::wait;
 use dsm_core::limits::LINE;
 use dsm_core::memory::{Mapped, Memory};
 use dsm_core::op::AtomicOp;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 /// An address in the view of a mapped session, good for as long as the session is borrowed.
 #[derive(Clone, Copy)]
@@ -99,18 +101,18 @@ impl<'s> Place<'s> {
         let mut out = [0; N];
         /// Loads one word with one instruction.
         macro_rules! load {
-            ($word:ty) => {{
-                // SAFETY: mapped and aligned, by the contract of the handle that made this place; volatile, since
-                // others store to it at any time, and of machine width, so never torn.
-                let word = unsafe { from.cast::<$word>().read_volatile() };
+            ($atomic:ty) => {{
+                // SAFETY: mapped and aligned, by the contract of the handle that made this place; atomic, since others
+                // store to it at any time. The view is read-only: a relaxed load of machine width may be made there.
+                let word = unsafe { <$atomic>::from_ptr(from.cast()) }.load(Relaxed);
                 out.copy_from_slice(&word.to_ne_bytes());
             }};
         }
         match N {
-            1 => load!(u8),
-            2 => load!(u16),
-            4 => load!(u32),
-            8 => load!(u64),
+            1 => load!(AtomicU8),
+            2 => load!(AtomicU16),
+            4 => load!(AtomicU32),
+            8 => load!(AtomicU64),
             _ => load_16(from, &mut out),
         }
         out
@@ -137,7 +139,6 @@ impl<'s> Place<'s> {
     /// The operation as a loop of locked compare-exchanges on the view.
     #[cold]
     fn trap_rmw(self, op: AtomicOp) -> u128 {
-        use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
         /// One width.
         macro_rules! exchange {
             ($atomic:ty, $word:ty) => {{
@@ -191,6 +192,12 @@ fn compare_exchange_16(at: *mut u8, old: u128, new: u128) -> u128 {
 #[inline(always)]
 fn load_16<const N: usize>(from: *mut u8, out: &mut [u8; N]) {
     debug_assert!(N == 16);
+    #[cfg(miri)]
+    for (out, at) in out.as_chunks_mut::<8>().0.iter_mut().zip([0, 8]) {
+        // SAFETY: as below.
+        *out = unsafe { AtomicU64::from_ptr(from.wrapping_add(at).cast()) }.load(Relaxed).to_ne_bytes();
+    }
+    #[cfg(not(miri))]
     // SAFETY: `from` is mapped and 16-byte aligned, `out` has 16 bytes (N is 16 here).
     unsafe {
         std::arch::asm!(

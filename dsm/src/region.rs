@@ -176,6 +176,46 @@ impl Region {
         self.tag().store(NEXT.fetch_add(1, Relaxed), Relaxed);
     }
 
+    /// A region of `len` bytes of plain memory, alone in its session, with nobody behind it: for tests, of which Miri runs
+    /// some. View and alias are one; what is logged stays in the log.
+    #[cfg(test)]
+    pub(crate) fn plain(len: usize) -> Box<Self> {
+        let area = map::Range::private(size_of::<SharedArea>()).expect("memory for a log");
+        // SAFETY: a mapping of that size, page-aligned; all fields are atomics, and zeros are the empty log. It is unmapped
+        // in `close`, after which the region is not used.
+        let shared: &'static SharedArea = unsafe { &*area.base().cast::<SharedArea>() };
+        shared.control.producer.leased.store(1, Relaxed);
+        let space = map::Range::private(len).expect("memory for the bytes");
+        // SAFETY: tests stay within it.
+        let memory = unsafe { Mapped::new(space.base()) };
+        let connection = Connection::nobody();
+        Box::new(Self {
+            view: space.base() as usize,
+            memory,
+            log: shared.log(),
+            process: AtomicU32::new(1),
+            trap_only: false,
+            bell: event::doorbell().expect("a descriptor"),
+            orphaned: AtomicBool::new(false),
+            births: AtomicU32::new(0),
+            socket: AtomicI32::new(connection.descriptor()),
+            extents: Box::default(),
+            extent_count: AtomicUsize::new(0),
+            connection: UnsafeCell::new(Mutex::new(connection)),
+            segments: Mutex::default(),
+            holes: Mutex::default(),
+            buffers: Mutex::default(),
+            #[cfg(feature = "async")]
+            listening: OnceLock::new(),
+            objects: Mutex::default(),
+            types: Default::default(),
+            space: ManuallyDrop::new(space),
+            area: ManuallyDrop::new(area),
+            name: "plain".into(),
+            arbiter: PathBuf::new(),
+        })
+    }
+
     /// Unmaps everything.
     ///
     /// # Safety

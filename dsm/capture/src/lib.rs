@@ -241,6 +241,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a minute for the tables of iced")]
     fn an_unsupported_instruction_names_itself() {
         let mut bytes = [0; 15];
         bytes[..5].copy_from_slice(&[0xf2, 0x0f, 0x38, 0xf8, 0x00]);

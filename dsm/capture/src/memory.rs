@@ -75,6 +75,12 @@ mod tests {
                 assert_eq!(copy, source[start..start + len]);
             }
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "asks the kernel what can be read")]
+    fn what_cannot_be_read_is_no_word() {
+        let source: Vec<u8> = (0..8).collect();
         assert_eq!(word(source.as_ptr().expose_provenance() + 1, 2), Some(0x0201));
         assert_eq!(word(64, 8), None);
         assert!(!readable(usize::MAX - 3, 8));

@@ -2,7 +2,7 @@
 
 use crate::sys;
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
 
 /// State components by their number in XCR0.
 pub(crate) mod component {
@@ -45,15 +45,15 @@ impl Processor {
         const HWCAP2_FSGSBASE: libc::c_ulong = 1 << 1;
         // SAFETY: reads a value that the kernel handed to the process.
         let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
-        let vendor = __cpuid(0);
-        let leaf_7 = if vendor.eax >= 7 { __cpuid_count(7, 0).ebx } else { 0 };
-        let osxsave = __cpuid(1).ecx & (1 << 27) != 0;
+        let vendor = cpuid(0, 0);
+        let leaf_7 = if vendor.eax >= 7 { cpuid(7, 0).ebx } else { 0 };
+        let osxsave = cpuid(1, 0).ecx & (1 << 27) != 0;
         let xcr0 = if osxsave { enabled() } else { 0 };
         let mut offsets = [0u32; 8];
         let mut area = 512 + 64;
         for number in 2..8 {
             if xcr0 & component::CARRIED & (1 << number) != 0 {
-                let leaf = __cpuid_count(0xd, number);
+                let leaf = cpuid(0xd, number);
                 offsets[number as usize] = leaf.ebx;
                 area = area.max(leaf.ebx as usize + leaf.eax as usize);
             }
@@ -90,6 +90,15 @@ impl Processor {
             unsafe { asm!("rdfsbase {}", out(reg) base, options(nomem, nostack, preserves_flags)) };
         }
         base
+    }
+}
+
+/// What the processor says of itself; some leaves have parts.
+pub(crate) fn cpuid(leaf: u32, part: u32) -> CpuidResult {
+    #[allow(unused_unsafe, reason = "newer compilers know that it is safe")]
+    // SAFETY: every x86-64 processor has the instruction.
+    unsafe {
+        __cpuid_count(leaf, part)
     }
 }
 

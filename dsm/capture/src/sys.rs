@@ -156,6 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "assembly")]
     fn readable_tells_mapped_from_unmapped() {
         let local = 5u8;
         assert!(readable((&raw const local).addr()));
@@ -166,6 +167,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "assembly")]
     fn the_base_of_fs_points_to_itself() {
         let base = segment_base(false);
         let own: u64;

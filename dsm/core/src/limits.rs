@@ -1,4 +1,5 @@
-//! A limit on everything. Sizes are in bytes unless the name says otherwise.
+//! A limit on everything. Sizes are in bytes unless the name says otherwise. Some are smaller under Miri, which looks at
+//! every word of what is borrowed.
 
 /// One cache line: the granule of the pending index for single stores; no store record crosses one.
 pub const LINE: u64 = 64;
@@ -29,13 +30,13 @@ pub const HOSTS: u16 = 1024;
 /// Processes of one session on one host; identifiers are `1..=PROCESSES`.
 pub const PROCESSES: u16 = 1024;
 /// Threads of one host that can wait for an answer at the same time.
-pub const SLOTS: usize = 4096;
+pub const SLOTS: usize = if cfg!(miri) { 16 } else { 4096 };
 /// Words (8 bytes) of the host log's ring.
-pub const RING_WORDS: usize = 1 << 20;
+pub const RING_WORDS: usize = if cfg!(miri) { 1 << 11 } else { 1 << 20 };
 /// Entries of the pending index for lines and for pages.
-pub const LINE_INDEX: usize = 1 << 15;
+pub const LINE_INDEX: usize = if cfg!(miri) { 64 } else { 1 << 15 };
 /// Entries of the pending index for pages.
-pub const PAGE_INDEX: usize = 1 << 12;
+pub const PAGE_INDEX: usize = if cfg!(miri) { 4 } else { 1 << 12 };
 /// The value that a semaphore can hold (as System V's SEMVMX).
 pub const SEMAPHORE_VALUE: u32 = 32_767;
 /// Parties of a barrier.

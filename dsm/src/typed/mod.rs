@@ -14,7 +14,7 @@
 //!
 //! 1. *Nobody has a reference.* `&T` promises that the value stays as it is while it is borrowed, `&mut T` that nobody
 //!    else looks at it. Neither can be kept where another host may store at any time, so no function of this library
-//!    makes one. A handle keeps an address; loads and stores are volatile instructions or assembly on it, of which the
+//!    makes one. A handle keeps an address; loads and stores are relaxed atomics or assembly on it, of which the
 //!    compiler assumes nothing. What a caller does with `as_ptr()` is for the caller to prove, in `unsafe` code.
 //! 2. *A word is whole.* An aligned word of up to 8 bytes (16 for `u128` and `i128`) is loaded and stored by one
 //!    instruction, and applied as one by the arbiter, so a getter gives what somebody stored, never parts of two stores.
@@ -30,12 +30,17 @@
 //!
 //! The bytes of a session are mapped twice: the *view*, where handles point, and the library's *alias*, by which setters and
 //! the arbiter store. To the compiler these are two allocations, which other processes write as well; so nothing is
-//! assumed of the one because of what was done to the other, as it is with memory that a device shares. A getter's volatile load,
-//! and a setter's volatile store or assembly, may meet another thread's at the same word. In Rust's model of one program
-//! that would be a data race. Here each is exactly one instruction that the compiler does not look into, of a width
-//! that the processor carries out whole, on bytes to which no reference exists; its result is what x86-TSO says, and
-//! the [promise](crate) of the whole session builds on that. It is the argument by which memory-mapped devices and the
-//! kernel's shared rings are used from Rust; the language has no better one for memory that other programs write.
+//! assumed of the one because of what was done to the other, as it is with memory that a device shares. A getter's load,
+//! and a setter's store, may meet another thread's or process's at the same word. Where both are of the width of the field, as
+//! those of one field are, both are relaxed atomics of that width, so this is no data race; 16 bytes, for which there is no
+//! such type, are one instruction of assembly. Where they are not (a whole struct is copied while one field is set), the
+//! language has no model of what is read, and we rely on the processor's: each step is one instruction that the compiler
+//! does not look into, of a width that is carried out whole, on bytes to which no reference exists. What comes of it are
+//! bytes that somebody stored, by step 3 whatever they are. It is the argument by which the kernel's shared rings are used
+//! from Rust; the language has no better one for memory that other programs write.
+//!
+//! Miri runs this layer over plain memory, where view and alias are one, with threads and all (`tests.rs` beside this file),
+//! and the log below it (`dsm/core/tests/threads.rs`): it finds no undefined behaviour.
 //!
 //! A [`Pointer`] is a number that was stored by anybody. It becomes a handle only if what this process knows of the segment
 //! that it leads to (by the types with which it was opened, which the session has compared) has a value of that very type at
@@ -74,6 +79,8 @@ mod read_only;
 mod scalar;
 mod shared;
 mod slice;
+#[cfg(test)]
+mod tests;
 mod text;
 mod versioned;
 

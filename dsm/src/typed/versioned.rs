@@ -254,6 +254,11 @@ impl<'s, T: SharedType + Copy> Shared<'s, Versioned<T>> {
     }
 
     fn replace(self, value: &T, _turn: &SemaphoreGuard<'s>) -> u64 {
+        self.raise(value)
+    }
+
+    /// The caller is the only publisher.
+    pub(super) fn raise(self, value: &T) -> u64 {
         let version = self.version().wrapping_add(1);
         // In this order: who sees the version has the copy, on this host and on the others.
         self.copy(version).store(value);

@@ -180,6 +180,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "safe code, and tens of thousands of cases")]
     fn overlapping_pieces_equal_the_element_by_element_copy() {
         for width in [1, 2, 4, 8] {
             for (from, to) in (0..24usize).flat_map(|from| (0..24usize).map(move |to| (from, to))) {

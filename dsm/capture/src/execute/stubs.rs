@@ -181,7 +181,7 @@ pub(crate) fn stub(held: Option<&Held>, code: &Code) -> Stub {
     };
     if !SYNCHRONIZES.load(Ordering::Relaxed) {
         // CPUID serialises: what this processor executes next it has fetched anew.
-        std::hint::black_box(std::arch::x86_64::__cpuid(0));
+        std::hint::black_box(crate::processor::cpuid(0, 0));
     }
     stub
 }

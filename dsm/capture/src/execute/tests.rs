@@ -131,6 +131,7 @@ impl Rig {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn whole_zmm_registers_are_one_store() {
     let mut rig = Rig::new();
     rig.set(libc::REG_RAX, START + 64);
@@ -146,6 +147,7 @@ fn whole_zmm_registers_are_one_store() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn masked_moves_store_runs_of_elements() {
     let mut rig = Rig::new();
     rig.set(libc::REG_RAX, START);
@@ -174,6 +176,7 @@ fn masked_moves_store_runs_of_elements() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn lanes_are_extracted_and_compressed() {
     let mut rig = Rig::new();
     rig.set(libc::REG_RAX, START);
@@ -202,6 +205,7 @@ fn lanes_are_extracted_and_compressed() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn scattering_goes_as_far_as_the_region() {
     let mut rig = Rig::new();
     rig.set(libc::REG_RAX, START);
@@ -242,6 +246,7 @@ fn a_call_to_an_address_that_cannot_be_faults_as_the_processor_does() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn every_evex_move_has_a_plan_of_its_own() {
     // The forms that are left to displaced execution, because the processor has to compute.
     let computed = |code: Code| format!("{code:?}").contains("Vpmov") || format!("{code:?}").contains("Vcvtps2ph");
@@ -297,6 +302,7 @@ fn real() -> Rig {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn without_fsgsbase_the_kernel_sets_the_bases() {
     for fsgsbase in [false, true] {
         let mut rig = real();
@@ -317,6 +323,7 @@ fn without_fsgsbase_the_kernel_sets_the_bases() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn without_membarrier_each_use_serialises() {
     let mut rig = real();
     super::stubs::pretend_to_be_an_old_kernel();
@@ -330,6 +337,7 @@ fn without_membarrier_each_use_serialises() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn without_xsave_x87_state_is_carried_by_fxsave() {
     let mut rig = real();
     rig.area.0[464..512].fill(0);
@@ -348,6 +356,7 @@ fn without_xsave_x87_state_is_carried_by_fxsave() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn an_optimistic_operation_is_tried_again() {
     // CMPccXADD is on few processors; what the loop needs of it, any instruction has that reads and writes.
     let mut rig = real();
@@ -371,6 +380,7 @@ fn an_optimistic_operation_is_tried_again() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn what_cannot_be_carried_out_is_refused_before_anything_happens() {
     let mut rig = real();
     let fault = rig.memory.start;
@@ -396,6 +406,7 @@ fn what_cannot_be_carried_out_is_refused_before_anything_happens() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "runs instructions")]
 fn a_line_of_zeros_and_sixty_four_bytes_at_once() {
     let mut rig = real();
     // movdir64b rcx, [rax]

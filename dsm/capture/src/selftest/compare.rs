@@ -305,6 +305,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs the processor, or a minute for the tables of iced")]
     fn only_what_is_initial_may_differ() {
         let mut processor = Processor::detect();
         (processor.xcr0, processor.offsets) = (3, [0; 8]);

@@ -56,6 +56,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs the processor, or a minute for the tables of iced")]
     fn the_documentation_lists_what_is_always_refused() {
         let writes = Writes::new();
         let mut refused: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
@@ -78,6 +79,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs the processor, or a minute for the tables of iced")]
     fn the_documentation_lists_what_is_sometimes_refused() {
         let sources = [
             include_str!("../execute/displaced.rs"),
@@ -98,6 +100,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs the processor, or a minute for the tables of iced")]
     fn none_is_forgotten_for_want_of_registers() {
         let forms = forms();
         let has = |mnemonic| forms.iter().any(|(code, _)| code.mnemonic() == mnemonic);

@@ -137,7 +137,8 @@ impl Range {
                 std::ptr::null_mut(),
                 len,
                 Access::ReadWrite.flags(),
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
+                // (Miri knows of no others.)
+                if cfg!(miri) { MapFlags::PRIVATE } else { MapFlags::PRIVATE | MapFlags::NORESERVE },
             )
         }?;
         Ok(Self { base: base.cast(), len })

@@ -95,6 +95,10 @@ pub fn maps(pid: u32, file: &impl AsFd) -> bool {
 
 /// Has the other end of this socket closed? Looks without reading.
 pub fn hung_up(socket: BorrowedFd<'_>) -> bool {
+    if cfg!(miri) {
+        // Which has no `poll`, and runs tests that nobody hangs up on.
+        return false;
+    }
     let mut entry = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
     // SAFETY: one entry, ours; no waiting.
     let ready = unsafe { libc::poll(&raw mut entry, 1, 0) };

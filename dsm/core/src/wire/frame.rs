@@ -218,6 +218,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "safe code, and megabytes byte by byte")]
     fn frames_survive_any_cutting() {
         let mut bytes = Vec::new();
         let lens = [0usize, 8, 64, 4096, FRAME, 16];
@@ -233,6 +234,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "safe code, and buffers of a megabyte")]
     fn nonsense_is_refused() {
         let good = FrameHeader::new(FrameKind::Ack, 1, 1, 0, 0, 0);
         for bad in [
