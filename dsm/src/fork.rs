@@ -16,6 +16,7 @@ use crate::trap::{self, Pinned};
 use crate::{Error, Result};
 use dsm_core::wire::control::{Ask, Told};
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 
 /// What is held across `fork`.
 #[derive(Default)]
@@ -35,8 +36,10 @@ struct Frozen {
 }
 
 thread_local! {
-    /// What this thread holds between the beginning and the end of `fork`.
-    static HELD: RefCell<Held> = const { RefCell::new(Held { regions: Vec::new(), turn: None, blocked: 0 }) };
+    /// What this thread holds between the beginning and the end of `fork`. Without a destructor, so that it is there also
+    /// for one that calls `fork`, of another of the thread's locals; nothing is left in it when a thread ends.
+    static HELD: ManuallyDrop<RefCell<Held>> =
+        const { ManuallyDrop::new(RefCell::new(Held { regions: Vec::new(), turn: None, blocked: 0 })) };
 }
 
 /// Registers the handlers, once.
@@ -51,8 +54,7 @@ pub(crate) fn install() -> Result<()> {
 
 extern "C" fn before() {
     let blocked = signals::keep_away();
-    // In a thread that is ending there is nothing to put them in.
-    let put = HELD.try_with(|held| {
+    HELD.with(|held| {
         let mut held = held.borrow_mut();
         held.blocked = blocked;
         held.regions.extend(trap::pin().map(|pinned| {
@@ -62,26 +64,18 @@ extern "C" fn before() {
         // The last, as threads that adopt wait for nothing else.
         held.turn = Turn::wait();
     });
-    if put.is_err() {
-        signals::set_mask(blocked);
-    }
 }
 
 extern "C" fn in_parent() {
-    if let Ok(Held { regions, turn, blocked }) = HELD.try_with(RefCell::take) {
-        drop((regions, turn));
-        signals::set_mask(blocked);
-    }
+    let Held { regions, turn, blocked } = HELD.with(|held| held.take());
+    drop((regions, turn));
+    signals::set_mask(blocked);
 }
 
 extern "C" fn in_child() {
-    let held = HELD.try_with(RefCell::take);
-    let blocked = held.as_ref().ok().map(|held| held.blocked);
-    let Held { regions, turn, .. } = held.unwrap_or_default();
+    let Held { regions, turn, blocked } = HELD.with(|held| held.take());
     match turn {
         Some(turn) => drop(turn),
-        // A destructor of the thread's own locals calls `fork`, after ours: nothing was taken before, nor is kept.
-        None if blocked.is_none() => signals::forget_turn(),
         None => signals::keep_turn(),
     }
     let torn = hands().busy();
@@ -109,9 +103,7 @@ extern "C" fn in_child() {
         }
     }
     trap::after_fork();
-    if let Some(blocked) = blocked {
-        signals::set_mask(blocked);
-    }
+    signals::set_mask(blocked);
 }
 
 /// A number of our own. On failure the region is marked, and the first store says so.

@@ -136,11 +136,6 @@ pub(crate) fn keep_turn() {
     ADOPTING.store(unsafe { libc::gettid() }, Relaxed);
 }
 
-/// In a child of `fork`: whoever was at it is not here.
-pub(crate) fn forget_turn() {
-    ADOPTING.store(0, Release);
-}
-
 impl Drop for Turn {
     fn drop(&mut self) {
         ADOPTING.store(0, Release);

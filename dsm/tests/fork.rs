@@ -5,7 +5,13 @@ mod common;
 
 use common::{Cluster, GoesOn, PATIENCE, Watch, eventually, join_by_environment, own_dir, role};
 use dsm::prelude::*;
+use dsm_core::wire::control::{Ask, frame};
+use dsm_core::wire::{Hello, Role};
+use std::cell::Cell;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -435,4 +441,195 @@ fn a_child_that_no_handler_has_seen_is_not_the_favoured_thread() {
     let counted = producer.direct.load(Relaxed) + producer.trapped.load(Relaxed);
     assert_eq!(counted - before, 2 * STORES);
     assert_eq!((words.get(8), words.get(16)), (STORES, STORES));
+}
+
+/// The first program is gone when the second joins, although both have the same process number of the system, and the
+/// second may map the log before the arbiter has looked whether the first still does.
+#[test]
+fn what_a_program_held_is_given_back_before_the_one_that_it_becomes_joins() {
+    let cluster = Cluster::new();
+    let a = cluster.join(0, "becomes");
+    let units = a.semaphore("units", 2).unwrap();
+    let arbiter = cluster.arbiter_pid(0);
+    // Whatever becomes of the process that stops it.
+    let goes_on = GoesOn(arbiter);
+    cluster.spawn(0, "becomes_another", &[("ARBITER", &arbiter.to_string())]).succeeds();
+    drop(goes_on);
+    assert!(units.try_acquire(2).unwrap().is_some(), "units that nobody has are not free");
+    drop(a);
+}
+
+#[test]
+fn becomes_another() {
+    if !role("becomes_another") {
+        return;
+    }
+    let arbiter: i32 = std::env::var("ARBITER").unwrap().parse().unwrap();
+    if std::env::var_os("BECAME").is_none() {
+        let session = join_by_environment("becomes");
+        let units = session.semaphore("units", 2).unwrap();
+        let guard = units.lock_timeout(PATIENCE).unwrap();
+        // The arbiter finds the end of this program, and what the next one asks, at the same time.
+        std::mem::forget(GoesOn::stop(arbiter));
+        let mut next = Command::new(std::env::current_exe().unwrap());
+        next.args(std::env::args_os().skip(1)).env("BECAME", "yes");
+        let error = std::os::unix::process::CommandExt::exec(&mut next);
+        drop(guard);
+        panic!("{error}");
+    }
+    // Between our question and its look at the first program, the arbiter has much to answer.
+    let asked = Watch::ask(&own_dir(), "becomes");
+    let mut others = UnixStream::connect(own_dir().join("arbiter.sock")).unwrap();
+    let mut bytes = bytemuck::bytes_of(&Hello::new(Role::Process, [0; 32], false)).to_vec();
+    (0..1000).for_each(|id| bytes.extend(frame(&Ask::Status, id, 0, 0).unwrap()));
+    others.write_all(&bytes).unwrap();
+    drop(GoesOn(arbiter));
+    let watch = Watch::joined(asked);
+    let session = join_by_environment("becomes");
+    let units = session.semaphore("units", 2).unwrap();
+    // Both.
+    let taken = units.acquire_timeout(2, PATIENCE / 3);
+    let Err(died @ dsm::LockError::OwnerDied(..)) = taken else {
+        panic!("what the first program held is still its own")
+    };
+    let guard = died.recover().unwrap();
+    drop((guard, watch, others));
+}
+
+/// The number of a process is used again: a child may get the one that its parent had while it waited.
+#[test]
+fn a_child_with_its_parents_number_knows_that_it_is_not_the_one_that_waits() {
+    let cluster = Cluster::new();
+    let a = cluster.join(0, "number");
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("result").display().to_string();
+    let mut parent = cluster.spawn(0, "is_killed_by_its_child", &[("RESULT", &path)]);
+    let status = parent.0.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL), "{status}");
+    eventually("the child has ended its wait", || std::fs::read_to_string(&path).is_ok_and(|text| !text.is_empty()));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "same number, the wait is its parent's");
+    eventually("one process is left on the host", || a.status().unwrap().processes.len() == 1);
+    drop(a);
+}
+
+/// The log, for the child.
+static LOG: OnceLock<Watch> = OnceLock::new();
+
+/// Runs in the child before the library makes it a process of its own: its parent dies first.
+extern "C" fn kill_the_parent() {
+    let watch = LOG.get().expect("set before there is a child");
+    // SAFETY: asks to be killed, should this hang; and ends the parent.
+    unsafe {
+        libc::alarm(2 * PATIENCE.as_secs() as u32);
+        libc::kill(libc::getppid(), libc::SIGKILL);
+    }
+    eventually("the parent is buried", || watch.waits().all(|process| process == 0));
+}
+
+#[test]
+fn is_killed_by_its_child() {
+    if !role("is_killed_by_its_child") {
+        return;
+    }
+    // SAFETY: a function of this program.
+    assert_eq!(unsafe { libc::pthread_atfork(None, None, Some(kill_the_parent)) }, 0);
+    let session = join_by_environment("number");
+    let gate = session.semaphore("gate", 0).unwrap();
+    LOG.set(Watch::at(&own_dir(), "number")).unwrap_or_else(|_| panic!("set once"));
+    let watch = LOG.get().unwrap();
+    // SAFETY: installs a handler.
+    unsafe { libc::signal(libc::SIGUSR1, make_a_child as *const () as usize) };
+    dsm::signals::adopt().unwrap();
+    // SAFETY: takes nothing.
+    let main = unsafe { libc::pthread_self() };
+    let parent = std::process::id();
+    let number = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            eventually("the main thread waits", || watch.waits().any(|process| process != 0));
+            number.store(u64::from(watch.waits().find(|process| *process != 0).unwrap()), Relaxed);
+            // SAFETY: the main thread lives until this process ends.
+            unsafe { libc::pthread_kill(main, libc::SIGUSR1) };
+        });
+        let result = gate.wait();
+        assert_ne!(std::process::id(), parent, "nobody has posted");
+        // Its number now, as it says when it waits for something else.
+        let (fence, seen) = (session.semaphore("other", 0).unwrap(), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                eventually("it waits", || watch.waits().any(|process| process != 0));
+                seen.store(u64::from(watch.waits().find(|process| *process != 0).unwrap()), Relaxed);
+            });
+            drop(fence.lock_timeout(Duration::from_millis(100)));
+        });
+        let same = if seen.load(Relaxed) == number.load(Relaxed) { "same number" } else { "another number" };
+        let wait = match result {
+            Err(dsm::Error::Unavailable(_)) => "the wait is its parent's".to_owned(),
+            other => format!("{other:?}"),
+        };
+        std::fs::write(std::env::var("RESULT").unwrap(), format!("{same}, {wait}")).unwrap();
+        // SAFETY: ends the child, whose parent's other threads it does not have.
+        unsafe { libc::_exit(0) };
+    });
+}
+
+/// A destructor of a thread's own locals that runs behind all of the library's.
+struct Late(Cell<Option<Box<dyn FnOnce()>>>);
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        if let Some(act) = self.0.take() {
+            act();
+        }
+    }
+}
+
+thread_local! {
+    static LATE: Late = const { Late(Cell::new(None)) };
+}
+
+#[test]
+fn fork_in_the_last_destructor_of_a_thread() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "late"), cluster.join(1, "late"));
+    cluster.spawn(0, "forks_late", &[]).succeeds();
+    let words = b.array::<u64>("w", 256).unwrap();
+    assert_eq!((words.atomic(0).fetch_add(0, SeqCst), words.atomic(2).fetch_add(0, SeqCst)), (1, 1));
+    eventually("one process is left on the host", || a.status().unwrap().processes.len() == 1);
+    drop((a, b));
+}
+
+#[test]
+fn forks_late() {
+    if !role("forks_late") {
+        return;
+    }
+    let session: &'static Session = Box::leak(Box::new(join_by_environment("late")));
+    let words = session.array::<u64>("w", 256).unwrap();
+    let before = session.status().unwrap().processes.len();
+    let (sender, status) = std::sync::mpsc::channel();
+    let ends = std::thread::spawn(move || {
+        // Destructors run in the reverse order of first use: this one behind those of what follows.
+        LATE.with(|late| {
+            late.0.set(Some(Box::new(move || {
+                let child = fork(|| {
+                    words.atomic(0).fetch_add(1, SeqCst);
+                    words.set(1, 1);
+                    assert_eq!(session.status().unwrap().processes.len(), before + 1, "it is no process of its own");
+                    // The turn to adopt is free.
+                    std::thread::spawn(|| dsm::signals::adopt().unwrap()).join().unwrap();
+                });
+                sender.send(wait(child)).unwrap();
+            })));
+        });
+        assert_eq!(wait(fork(|| words.set(3, 1))), 0);
+        words.atomic(2).fetch_add(1, SeqCst);
+    });
+    ends.join().unwrap();
+    assert_eq!(status.recv_timeout(PATIENCE), Ok(0));
+    // The parent's own turn, too.
+    dsm::signals::adopt().unwrap();
+    drop(session.fence());
+    // SAFETY: ends the process, whose session is never dropped.
+    unsafe { libc::_exit(0) };
 }

@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, Process, descriptors, eventually, join_by_environment, role};
+use common::{Cluster, PATIENCE, Process, Watch, descriptors, eventually, join_by_environment, role};
 use dsm::prelude::*;
+use dsm_core::control::GONE;
+use dsm_core::limits::RING_WORDS;
 use dsm_core::record::{AtomicBody, Kind, SyncBody, header as record_header};
+use dsm_core::sync::Ordering::Relaxed;
 use dsm_core::wire::{FrameHeader, FrameKind};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -222,6 +225,53 @@ fn a_killed_arbiter_ends_waits_with_an_error_and_others_go_on() {
     let again = cluster.join(1, "arbiter");
     assert_eq!(again.open::<u64>("w").unwrap().get(), 5);
     drop((a, again, c));
+}
+
+/// The kernel finds the words to mark by a list that leads through memory which processes of the host can write. One that
+/// cuts it keeps the news of an arbiter's death from the sessions behind its own: they have it a little later.
+#[test]
+fn an_arbiter_that_is_killed_with_its_list_cut_is_noticed_all_the_same() {
+    let cluster = Cluster::new();
+    // The first host's arbiter, which has the server in it, lives.
+    let keeper = cluster.join(0, "victim");
+    let a = cluster.join(1, "victim");
+    let word = a.open::<u64>("w").unwrap();
+    let never = a.semaphore("never", 0).unwrap();
+    // Newer, so that it stands before the other in the list.
+    let b = cluster.join(1, "vandal");
+    let (watch, vandal) = (Watch::new(&cluster, 1, "victim"), Watch::new(&cluster, 1, "vandal"));
+    let next = std::ptr::from_ref(&vandal.area().control.rare.arbiter).addr();
+    let next = vandal.word((next - vandal.word(0).addr()) / 8);
+    // SAFETY: a mapped, aligned word.
+    assert_ne!(unsafe { next.read_volatile() }, 0, "it leads to the next");
+    // SAFETY: as above. Nothing is mapped there in any process.
+    unsafe { next.write_volatile(16) };
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| never.wait());
+        // SAFETY: sends a signal to an arbiter that this test has started.
+        unsafe { libc::kill(cluster.arbiter_pid(1), libc::SIGKILL) };
+        let error = waiting.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::ArbiterGone { .. }), "{error}");
+    });
+    let marked = |watch: &Watch| watch.area().control.rare.arbiter.word.load(Relaxed) & GONE != 0;
+    assert!(marked(&vandal) && !marked(&watch), "the kernel has not lost its way");
+    assert!(matches!(a.ended(), Some(Error::ArbiterGone { .. })));
+    if std::env::var_os("DSM_CAPTURE").is_none() {
+        // No store can be shared: as many as the log has room for are made before the next one says so.
+        let mut stored = 0;
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for value in 0..=RING_WORDS as u64 {
+                word.set(value);
+                stored = value;
+            }
+        }));
+        let text = *panicked.expect_err("more than the log has room for").downcast::<String>().unwrap();
+        assert!(text.contains("arbiter") && stored <= RING_WORDS as u64 / 3, "after {stored}: {text}");
+    }
+    drop((watch, vandal, a, b));
+    let again = cluster.join(1, "victim");
+    again.open::<u64>("w").unwrap().set(5);
+    drop((again, keeper));
 }
 
 #[test]

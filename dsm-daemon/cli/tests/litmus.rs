@@ -30,20 +30,31 @@ fn run(place: &Place, trap: bool, arguments: &[&str], tests: &[&str]) -> Said {
     start(&mut command).wait_for(PATIENCE)
 }
 
-/// Runs the tests, `runs` times each; returns how often each ran, and how often it came to a relaxed outcome.
+/// Runs the tests, `runs` times each; returns how often each ran, and how often it came to a relaxed outcome. Each runs
+/// also with threads in two processes of a host, beside another host and without one.
 fn litmus(place: &Place, trap: bool, runs: u64, tests: &[&str]) -> BTreeMap<String, (u64, u64)> {
     let said = run(place, trap, &["--runs", &runs.to_string()], tests);
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{}", said.out);
     let mut found = BTreeMap::<String, (u64, u64)>::new();
+    let mut placements = BTreeMap::<String, String>::new();
     for line in said.out.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!((line["forbidden"].as_u64(), line["disagreements"].as_u64()), (Some(0), Some(0)), "{line}");
         let (runs, relaxed) = found.entry(line["test"].as_str().unwrap().to_owned()).or_default();
+        *placements.entry(line["test"].to_string()).or_default() += &format!("{} ", line["hosts"].as_str().unwrap());
         let seen = line["seen"].as_array().unwrap();
         let count = |seen: &serde_json::Value| seen["count"].as_u64().unwrap();
         assert_eq!(seen.iter().map(count).sum::<u64>(), line["runs"].as_u64().unwrap(), "{line}");
         *runs += line["runs"].as_u64().unwrap();
         *relaxed += seen.iter().filter(|seen| seen["class"] == "relaxed").map(count).sum::<u64>();
+    }
+    for (test, placements) in placements {
+        let two_processes = |hosts: &str| hosts.contains("0b");
+        let (alone, beside) = placements
+            .split(' ')
+            .filter(|hosts| two_processes(hosts))
+            .fold((0, 0), |(a, b), hosts| if hosts.starts_with("alone:") { (a + 1, b) } else { (a, b + 1) });
+        assert!(alone > 0 && beside > 0, "{test} ran on {placements}");
     }
     found
 }
@@ -85,11 +96,16 @@ fn with_everything_through_the_trap_door() {
 #[test]
 fn a_missing_fence_is_found() {
     let (_alone, place) = (alone(), Place::new());
-    let said =
-        run(&place, false, &["--skip-fences", "--runs", "5000"], &["SB/plain+fence/0,1", "R/accessor+fence/0,1"]);
+    let said = run(
+        &place,
+        false,
+        &["--skip-fences", "--runs", "5000"],
+        &["SB/plain+fence/0,1", "R/accessor+fence/0,1", "IRIW/accessor+fence/0,1,0b,1b"],
+    );
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.err.contains("violated: R, SB"), "{said:?}");
-    for (test, outcome) in [("SB", "0,0"), ("R", "0,2")] {
+    assert!(said.err.contains("violated: IRIW, R, SB"), "{said:?}");
+    // Readers beside the writers, in processes of their own, have the writer's of their host first.
+    for (test, outcome) in [("SB", "0,0"), ("R", "0,2"), ("IRIW", "1,0,1,0")] {
         let lines = said.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let line = lines.into_iter().find(|line| line["test"] == test).unwrap();
         let forbidden = &line["seen"][0];

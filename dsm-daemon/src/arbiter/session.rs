@@ -427,3 +427,22 @@ impl HostSession {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Unwinding takes the word out of the kernel's list, and the thread's end is no longer the arbiter's.
+    #[test]
+    fn an_arbiter_that_panics_says_that_it_is_gone() {
+        let (sender, file) = std::sync::mpsc::channel();
+        let arbiter = std::thread::spawn(move || {
+            let session = HostSession::new("panics", 1, Uplink::Local).unwrap();
+            sender.send(session.log_file().try_clone().unwrap()).unwrap();
+            std::panic::resume_unwind(Box::new("in the middle of something"));
+        });
+        let area = AreaMap(map::Range::of_file(&file.recv().unwrap(), size_of::<SharedArea>()).unwrap());
+        assert!(arbiter.join().is_err());
+        assert_ne!(area.control().rare.arbiter.word.load(Relaxed) & GONE, 0);
+    }
+}

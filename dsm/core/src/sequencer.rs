@@ -90,7 +90,7 @@ pub enum Misbehaved {
     Impossible(Kind),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Host {
     /// Log position up to which its records have their place.
     received: u64,
@@ -101,7 +101,7 @@ struct Host {
 }
 
 /// The state of a session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sequencer {
     name: String,
     epoch: u32,

@@ -2,8 +2,12 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use dsm::{Builder, Session};
+use dsm_core::control::Control;
+use dsm_core::limits::{LINE_INDEX, PAGE_INDEX, RING_WORDS, SLOTS};
 use dsm_core::log::SharedArea;
-use dsm_core::sync::Ordering::{Relaxed, Release};
+use dsm_core::record::{Kind, header};
+use dsm_core::slot::Slot;
+use dsm_core::sync::Ordering::{Acquire, Relaxed, Release};
 use dsm_core::sys::{map, passing};
 use dsm_core::wire::control::{Ask, Told, frame, parse};
 use dsm_core::wire::{FrameKind, Hello, Reader, Role};
@@ -101,11 +105,21 @@ impl Watch {
 
     /// The host whose runtime directory this is.
     pub fn at(dir: &Path, session: &str) -> Self {
+        Self::joined(Self::ask(dir, session))
+    }
+
+    /// Asks to join.
+    pub fn ask(dir: &Path, session: &str) -> UnixStream {
         let mut socket = UnixStream::connect(dir.join("arbiter.sock")).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.write_all(bytemuck::bytes_of(&Hello::new(Role::Process, [0; 32], false))).unwrap();
         let ask = Ask::Join { session: session.into(), daemon: None, existing: true };
         socket.write_all(&frame(&ask, 1, 0, 0).unwrap()).unwrap();
+        socket
+    }
+
+    /// Waits for the answer.
+    pub fn joined(socket: UnixStream) -> Self {
         let (mut reader, mut files, mut greeted) = (Reader::new(), Vec::new(), false);
         let process = loop {
             greeted = greeted || reader.take(size_of::<Hello>()).is_some();
@@ -141,6 +155,27 @@ impl Watch {
     /// Gives it back.
     pub fn unlock(&self) {
         self.area().control.producer.lock.store(0, Release);
+    }
+
+    /// Address of a 64-bit word of the log's memory, also of one that the library keeps to itself: any process can write
+    /// there.
+    pub fn word(&self, number: usize) -> *mut u64 {
+        assert!(number < size_of::<SharedArea>() / 8);
+        self.area.base().cast::<u64>().wrapping_add(number)
+    }
+
+    /// Appends an operation that nobody waits for, as whoever holds the lock could; nothing where the ring is half full.
+    pub fn append(&self) {
+        const RING: usize = size_of::<Control>() / 8 + SLOTS * size_of::<Slot>() / 8 + 2 * LINE_INDEX + PAGE_INDEX;
+        let control = &self.area().control;
+        let tail = control.producer.tail.load(Relaxed);
+        if tail - control.arbiter.acked.load(Relaxed) < RING_WORDS as u64 / 2 {
+            for (at, word) in (tail..).zip([header(Kind::Fence, 0, 16, 0), 0, 0, 0]) {
+                // SAFETY: a word of the ring; nobody else appends.
+                unsafe { self.word(RING + at as usize % RING_WORDS).write_volatile(word) };
+            }
+            control.producer.tail.store(tail + 4, Release);
+        }
     }
 
     /// Number of the process that has claimed a slot to wait in, for each slot; 0 for none.

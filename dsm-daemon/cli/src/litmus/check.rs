@@ -4,6 +4,7 @@ use super::model::{Explored, Rules, explore};
 use super::program::{Loc, Outcome, Program, VALUES};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 /// Violations that are described one by one.
 const DESCRIBED: usize = 10;
@@ -43,12 +44,18 @@ pub struct Where {
 /// The machine words of an outcome.
 pub type Words = [u64; VALUES];
 
+/// What the explorer has said of programs: many variants and placements come to the same one.
+#[derive(Debug, Default)]
+pub struct Known(HashMap<Program, (Outcomes, Outcomes)>);
+
+type Outcomes = Rc<BTreeSet<Outcome>>;
+
 /// Collects what is seen of one test in one variant.
 #[derive(Debug)]
 pub struct Checker {
     program: Program,
-    allowed: BTreeSet<Outcome>,
-    sequential: BTreeSet<Outcome>,
+    allowed: Rc<BTreeSet<Outcome>>,
+    sequential: Rc<BTreeSet<Outcome>>,
     counts: HashMap<Words, (u64, Class)>,
     disagreements: u64,
     violations: Vec<String>,
@@ -56,23 +63,27 @@ pub struct Checker {
 
 impl Checker {
     /// Asks the explorer what is allowed.
-    pub fn new(program: &Program) -> Self {
-        let Explored { outcomes: allowed, .. } = explore(program, Rules::DESIGN);
-        let Explored { outcomes: sequential, .. } = explore(program, Rules::SEQUENTIAL);
+    pub fn new(program: &Program, known: &mut Known) -> Self {
+        let (allowed, sequential) = known.0.entry(program.clone()).or_insert_with(|| {
+            let Explored { outcomes: allowed, .. } = explore(program, Rules::DESIGN);
+            let Explored { outcomes: sequential, .. } = explore(program, Rules::SEQUENTIAL);
+            (Rc::new(allowed), Rc::new(sequential))
+        });
+        let (allowed, sequential) = (allowed.clone(), sequential.clone());
         let (counts, violations) = (HashMap::new(), Vec::new());
         Self { program: program.clone(), allowed, sequential, counts, disagreements: 0, violations }
     }
 
-    /// One instance came to this: its registers, and for each host all its words when all was done.
-    pub fn observe(&mut self, registers: &[u64], hosts: &[Words], at: Where) -> Class {
+    /// One instance came to this: its registers, and for each process all its words when all was done.
+    pub fn observe(&mut self, registers: &[u64], processes: &[Words], at: Where) -> Class {
         let mut words = Words::default();
         words[..registers.len()].copy_from_slice(registers);
         for (word, loc) in words[registers.len()..].iter_mut().zip(&self.program.finals) {
-            *word = part(hosts[0][usize::from(loc.start / self.program.grain)], *loc, self.program.grain);
+            *word = part(processes[0][usize::from(loc.start / self.program.grain)], *loc, self.program.grain);
         }
-        if let Some(other) = hosts.iter().position(|last| *last != hosts[0]) {
+        if let Some(other) = processes.iter().position(|last| *last != processes[0]) {
             self.disagreements += 1;
-            let text = format!("hosts end up with different words: {:x?} and {:x?}", hosts[0], hosts[other]);
+            let text = format!("hosts end up with different words: {:x?} and {:x?}", processes[0], processes[other]);
             self.describe(&text, registers, at);
         }
         if let Some((count, class)) = self.counts.get_mut(&words) {
@@ -214,7 +225,7 @@ mod tests {
     use super::*;
 
     fn checker(name: &str) -> Checker {
-        Checker::new(&plan(&[name.to_owned()], 1).unwrap()[0].program())
+        Checker::new(&plan(&[name.to_owned()], 1).unwrap()[0].program(), &mut Known::default())
     }
 
     fn word(value: u16) -> u64 {

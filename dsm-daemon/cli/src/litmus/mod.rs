@@ -20,7 +20,8 @@ use report::Report;
 /// Arguments of `dsm litmus`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only these: `TEST`, `TEST/VARIANT` or `TEST/VARIANT/HOSTS`, as `MP`, `SB/plain+fence`, `IRIW/hole/0,1,2,3`
+    /// Only these: `TEST`, `TEST/VARIANT` or `TEST/VARIANT/HOSTS`, as `MP`, `SB/plain+fence`, `IRIW/hole/0,1,2,3`; `0b`
+    /// is a second process of host 0, and `alone:0,0b` has no other host in the session
     pub tests: Vec<String>,
     /// How often each test is run, over all its variants
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -47,12 +48,9 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(worker) = run::Worker::from_environment()? {
         return worker.run(&jobs, args);
     }
-    let mut report = Report::new(args.json, args.verbose);
-    for hosts in 2..=side::THREADS {
-        let jobs: Vec<_> = jobs.iter().filter(|job| job.cluster() == hosts).collect();
-        if !jobs.is_empty() {
-            run::cluster(hosts, &jobs, args, &mut report)?;
-        }
+    let (mut report, mut known) = (Report::new(args.json, args.verbose), check::Known::default());
+    for jobs in jobs.chunk_by(|a, b| a.cluster() == b.cluster()) {
+        run::cluster(jobs, args, &mut known, &mut report)?;
     }
     report.finish()
 }

@@ -10,7 +10,9 @@
 //! All threads of a host share its replica, and each access to it is one step. The processor's own store buffers are
 //! in front of it and add nothing: captured stores are made under the host's replica lock, whose locked instruction
 //! drains what the last holder has stored before the next one stores or the arbiter applies anything. So a load that
-//! overtakes its own thread's store can be placed before it or behind it: nothing is stored in between.
+//! overtakes its own thread's store can be placed before it or behind it: nothing is stored in between. In which of the
+//! host's processes a thread runs makes no difference: they have mapped the same pages, lock and log, each at addresses
+//! of its own, and it is the pages that the processor keeps coherent.
 //!
 //! A hole takes its twin when it is opened. What differs when it is filled is published at that place in the program;
 //! in parts, and nothing is promised about their order. So each word of it is a store of its own here, in every order.

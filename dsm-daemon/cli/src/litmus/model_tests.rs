@@ -89,6 +89,25 @@ fn a_host_is_one_store_buffer() {
     }
 }
 
+/// Processes of a host share its replica: what is allowed in two of them is what is allowed in one.
+#[test]
+fn processes_of_a_host_are_one_store_buffer() {
+    for (apart, together) in [
+        ("SB/plain/0,0b", "SB/plain/0,0"),
+        ("SB/atomic/alone:0,0b", "SB/atomic/0,0"),
+        ("WRC/hole/0,1,0b", "WRC/hole/0,1,0"),
+    ] {
+        assert_eq!(outcomes(apart, Rules::DESIGN), outcomes(together, Rules::DESIGN), "{apart}");
+    }
+    forbidden("SB/plain/0,0b", &[0, 0]);
+    // Readers beside the writers, in processes of their own: each pair has its own first.
+    allowed("IRIW/plain/0,1,0b,1b", &[1, 0, 1, 0]);
+    forbidden("IRIW/plain+fence/0,1,0b,1b", &[1, 0, 1, 0]);
+    forbidden("WRC/plain/0,0b,1", &[1, 1, 0]);
+    allowed("RWC/plain/0,0b,1", &[1, 0, 0]);
+    forbidden("RWC/plain/0,1,0b", &[1, 0, 0]);
+}
+
 #[test]
 fn halves_of_a_word_are_forwarded() {
     allowed("SB+halves/plain/0,1", &[0x0001, 0x0100, 0x0101]);

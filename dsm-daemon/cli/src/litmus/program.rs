@@ -52,8 +52,8 @@ pub enum Op {
     Fill(Vec<(Loc, u16)>),
 }
 
-/// A thread and the host on which it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A thread and the host on which it runs. In which process of that host it runs is no matter: all see one replica.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Thread {
     /// The host.
     pub host: u8,
@@ -62,7 +62,7 @@ pub struct Thread {
 }
 
 /// A whole test in the form in which it is run and explored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Program {
     /// The threads.
     pub threads: Vec<Thread>,

@@ -1,14 +1,14 @@
-//! Running the tests: a process on every virtual host, a thread in it for each of the test's threads there, many
+//! Running the tests: a process or two on every virtual host, a thread for each of the test's threads there, many
 //! instances of a test in a round, kept close to each other.
 
 use super::Args;
-use super::check::{Checker, Class, Where, Words, encode};
+use super::check::{Checker, Class, Known, Where, Words, encode};
 use super::program::{Function, Loc, Op, Program};
 use super::random::Random;
 use super::report::Report;
 use super::settings::{Settings, Tuner, WORDS};
 use super::side::{INSTANCES, Side, THREADS};
-use super::variant::{Door, Job};
+use super::variant::{Door, Job, Process};
 use crate::bench::{Directory, Reaped};
 use crate::failure::{Failure, Result};
 use dsm::prelude::*;
@@ -18,7 +18,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Tells a process of this executable that it is host `number` of `hosts`: `number,hosts`; its directory is the run's.
+/// Tells a process of this executable which of the processes of a cluster it is, which these are, and where the run's
+/// directory is: `number;cluster;directory`.
 const WORKER: &str = "DSM_LITMUS_WORKER";
 /// The longest that a process waits for the others.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,11 +28,11 @@ const LOOKS: u32 = 220;
 /// Looks before it gives the processor away.
 const SPINS: u32 = 20;
 
-/// The process on one of the other hosts.
+/// One of the processes that do not lead.
 #[derive(Debug)]
 pub struct Worker {
-    host: usize,
-    hosts: usize,
+    number: usize,
+    cluster: String,
     dir: PathBuf,
 }
 
@@ -40,10 +41,9 @@ impl Worker {
     pub fn from_environment() -> Result<Option<Self>> {
         let Some(value) = std::env::var_os(WORKER) else { return Ok(None) };
         let parse = |text: &str| {
-            let (host, rest) = text.split_once(',')?;
-            let (hosts, dir) = rest.split_once(',')?;
-            let (host, hosts) = (host.parse().ok()?, hosts.parse().ok()?);
-            (host < hosts && hosts <= THREADS).then(|| Self { host, hosts, dir: dir.into() })
+            let (number, rest) = text.split_once(';')?;
+            let (cluster, dir) = rest.split_once(';')?;
+            Some(Self { number: number.parse().ok()?, cluster: cluster.into(), dir: dir.into() })
         };
         let worker = value.to_str().and_then(parse);
         worker.map(Some).ok_or_else(|| Failure::usage(format!("{WORKER} is {value:?}, which makes no sense")))
@@ -51,38 +51,43 @@ impl Worker {
 
     /// Takes part in all tests of its cluster.
     pub fn run(&self, jobs: &[Job], args: &Args) -> Result<()> {
-        let session = Session::builder("litmus").join()?;
-        let host = Host::new(&session, self.host, self.hosts, &self.dir, args)?;
-        for job in jobs.iter().filter(|job| job.cluster() == self.hosts) {
-            host.job(job, None)?;
+        let jobs: Vec<_> = jobs.iter().filter(|job| job.cluster() == self.cluster).collect();
+        let processes = jobs.first().map(|job| job.placement.processes()).unwrap_or_default();
+        if self.number >= processes.len() {
+            return Err(Failure::usage(format!("{WORKER} names {:?}, which no test has", self.cluster)));
         }
-        host.meet()
+        let session = Session::builder("litmus").join()?;
+        let member = Member::new(&session, self.number, &processes, &self.dir, args)?;
+        jobs.into_iter().try_for_each(|job| member.job(job, None))?;
+        member.meet()
     }
 }
 
-/// Runs the tests that take `hosts` hosts; this process is the first of them.
-pub fn cluster(hosts: usize, jobs: &[&Job], args: &Args, report: &mut Report) -> Result<()> {
+/// Runs tests of the same processes; this one is the first of them.
+pub fn cluster(jobs: &[Job], args: &Args, known: &mut Known, report: &mut Report) -> Result<()> {
+    let Some(first) = jobs.first() else { return Ok(()) };
+    let (cluster, processes) = (first.cluster(), first.placement.processes());
     let dir = Directory::new("litmus")?;
-    let on = |host: usize| dir.0.join(format!("host{host}"));
+    let on = |host: u8| dir.0.join(format!("host{host}"));
     let session = Session::builder("litmus").runtime_dir(on(0)).join()?;
-    let workers = (1..hosts).map(|host| {
+    let workers = processes.iter().enumerate().skip(1).map(|(number, (host, _))| {
         let mut command = Command::new("/proc/self/exe");
         command.arg("litmus").args(["--runs", &args.runs.to_string(), "--seed", &args.seed.to_string()]);
         command.args(args.skip_fences.then_some("--skip-fences")).args(&args.tests);
-        command.env(WORKER, format!("{host},{hosts},{}", dir.0.display()));
-        command.env("DSM_RUNTIME_DIR", on(host)).env("DSM_DAEMON", session.daemon());
+        command.env(WORKER, format!("{number};{cluster};{}", dir.0.display()));
+        command.env("DSM_RUNTIME_DIR", on(*host)).env("DSM_DAEMON", session.daemon());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        child.map(Reaped).map_err(Failure::system("cannot start a process for a host"))
+        child.map(Reaped).map_err(Failure::system("cannot start a process"))
     });
     let _workers = workers.collect::<Result<Vec<_>>>()?;
-    let host = Host::new(&session, 0, hosts, &dir.0, args)?;
+    let member = Member::new(&session, 0, &processes, &dir.0, args)?;
     let mut tuner = Tuner::new(Random::new(&[args.seed]));
     for job in jobs {
-        let mut lead = Lead { checker: Checker::new(&job.program()), tuner: &mut tuner };
-        host.job(job, Some(&mut lead))?;
+        let mut lead = Lead { checker: Checker::new(&job.program(), known), tuner: &mut tuner };
+        member.job(job, Some(&mut lead))?;
         report.add(job, args.seed, &lead.checker.finish())?;
     }
-    host.meet()
+    member.meet()
 }
 
 /// What is run between two barriers.
@@ -106,16 +111,20 @@ impl Round {
     }
 }
 
-/// What only the first host has.
+/// What only the first process has.
 struct Lead<'a> {
     checker: Checker,
     tuner: &'a mut Tuner,
 }
 
 /// This process's part.
-struct Host<'s> {
+struct Member<'s> {
     session: &'s Session,
+    /// Its number among all.
     number: usize,
+    process: Process,
+    /// How many there are.
+    processes: usize,
     seed: u64,
     skip_fences: bool,
     side: Side,
@@ -125,14 +134,15 @@ struct Host<'s> {
     halves: Slice<'s, u32>,
 }
 
-impl<'s> Host<'s> {
-    fn new(session: &'s Session, number: usize, hosts: usize, dir: &Path, args: &Args) -> Result<Self> {
+impl<'s> Member<'s> {
+    fn new(session: &'s Session, number: usize, all: &[Process], dir: &Path, args: &Args) -> Result<Self> {
         let words = session.array::<u64>("words", WORDS)?;
         let halves = session.array::<u32>("halves", 2 * WORDS)?;
-        let barrier = session.barrier("round", hosts)?;
+        let barrier = session.barrier("round", all.len())?;
         let side = Side::open(&dir.join("side"))?;
         let Args { seed, skip_fences, .. } = *args;
-        let this = Self { session, number, seed, skip_fences, side, barrier, words, halves };
+        let (process, processes) = (all[number], all.len());
+        let this = Self { session, number, process, processes, seed, skip_fences, side, barrier, words, halves };
         this.meet()?;
         Ok(this)
     }
@@ -156,7 +166,7 @@ impl<'s> Host<'s> {
     }
 
     /// Three barriers: all is zero everywhere behind the first, all that was stored is everywhere behind the second,
-    /// all have said what they have behind the third. While the first host compares and clears, the others wait at the
+    /// all have said what they have behind the third. While the first process compares and clears, the others wait at the
     /// first one of the next round.
     fn round(
         &self,
@@ -177,10 +187,9 @@ impl<'s> Host<'s> {
         self.meet()?;
         let round = Round { number, instances, settings: Settings::from_words(self.side.settings()) };
         std::thread::scope(|scope| {
-            let threads = program.threads.iter().enumerate();
-            let here = threads.filter(|(_, thread)| usize::from(thread.host) == self.number);
+            let here = (0..program.threads.len()).filter(|thread| job.process(*thread) == self.process);
             let running: Vec<_> = here
-                .map(|(number, _)| scope.spawn(move || Runner { host: self, job, program, round, number }.run()))
+                .map(|number| scope.spawn(move || Runner { member: self, job, program, round, number }.run()))
                 .collect();
             running
                 .into_iter()
@@ -197,7 +206,7 @@ impl<'s> Host<'s> {
         }
         self.meet()?;
         if let Some(lead) = lead {
-            let score = self.compare(job, program, &round, &mut lead.checker);
+            let score = self.compare(program, &round, &mut lead.checker);
             lead.tuner.learn(score);
         }
         Ok(())
@@ -216,7 +225,7 @@ impl<'s> Host<'s> {
 
     /// Shows the checker what all have said. Returns how much there was to be seen: as many different outcomes as would
     /// have been seen were all equally frequent (the inverse of Simpson's index), and one more for a relaxed one.
-    fn compare(&self, job: &Job, program: &Program, round: &Round, checker: &mut Checker) -> f64 {
+    fn compare(&self, program: &Program, round: &Round, checker: &mut Checker) -> f64 {
         let mut last = [Words::default(); THREADS];
         let mut registers = Words::default();
         let (mut relaxed, mut counts) = (false, HashMap::<(Words, Words), u64>::new());
@@ -224,13 +233,13 @@ impl<'s> Host<'s> {
             for (number, register) in registers.iter_mut().enumerate().take(program.registers) {
                 *register = self.side.register(instance, number).load(Ordering::Acquire);
             }
-            for (host, last) in last.iter_mut().enumerate().take(job.cluster()) {
+            for (process, last) in last.iter_mut().enumerate().take(self.processes) {
                 for (word, value) in last.iter_mut().enumerate().take(program.words()) {
-                    *value = self.side.last(host, instance, word).load(Ordering::Acquire);
+                    *value = self.side.last(process, instance, word).load(Ordering::Acquire);
                 }
             }
             let at = Where { round: round.number, instance };
-            let class = checker.observe(&registers[..program.registers], &last[..job.cluster()], at);
+            let class = checker.observe(&registers[..program.registers], &last[..self.processes], at);
             relaxed |= class == Class::Relaxed;
             *counts.entry((registers, last[0])).or_default() += 1;
         }
@@ -246,7 +255,7 @@ impl<'s> Host<'s> {
 
 /// One thread of a test in one round.
 struct Runner<'a, 's> {
-    host: &'a Host<'s>,
+    member: &'a Member<'s>,
     job: &'a Job,
     program: &'a Program,
     round: Round,
@@ -256,7 +265,7 @@ struct Runner<'a, 's> {
 impl Runner<'_, '_> {
     fn run(&self) -> Result<()> {
         let Settings { skew, gap, .. } = self.round.settings;
-        let seed = [self.host.seed, self.job.number as u64, self.round.number, self.number as u64];
+        let seed = [self.member.seed, self.job.number as u64, self.round.number, self.number as u64];
         let mut random = Random::new(&seed);
         for instance in 0..self.round.instances {
             self.keep_pace(instance as u64 + 1);
@@ -267,13 +276,13 @@ impl Runner<'_, '_> {
             }
         }
         // Nobody waits for this thread any more.
-        self.host.side.come(self.number, u64::MAX);
+        self.member.side.come(self.number, u64::MAX);
         Ok(())
     }
 
     /// Waits a little for those that are behind.
     fn keep_pace(&self, step: u64) {
-        let (side, window) = (&self.host.side, self.round.settings.window);
+        let (side, window) = (&self.member.side, self.round.settings.window);
         side.come(self.number, step);
         let behind = |other| side.pace(other).saturating_add(window) < step;
         for look in 0..LOOKS {
@@ -300,13 +309,13 @@ impl Runner<'_, '_> {
     }
 
     fn perform(&self, instance: usize, op: &Op) -> Result<()> {
-        let (host, grain) = (self.host, self.program.grain);
+        let (member, grain) = (self.member, self.program.grain);
         let typed = matches!(self.job.door, Door::Accessor | Door::Swap);
-        let base = host.base(self.program);
+        let base = member.base(self.program);
         let pointer = |at: Loc| base.wrapping_add(self.word(instance, at));
         let half_pointer = |half: usize| base.cast::<u32>().wrapping_add(half);
         let note = |register: &u8, value: u64| {
-            host.side.register(instance, usize::from(*register)).store(value, Ordering::Release);
+            member.side.register(instance, usize::from(*register)).store(value, Ordering::Release);
         };
         match op {
             Op::Load(at, register) => {
@@ -321,10 +330,10 @@ impl Runner<'_, '_> {
             Op::Store(at, value) => {
                 let value = encode(*value, at.len, grain);
                 match self.half(instance, *at) {
-                    Some(half) if typed => host.halves.set(half, value as u32),
+                    Some(half) if typed => member.halves.set(half, value as u32),
                     // SAFETY: a mapped, aligned word of the view; the store traps and is carried out by the library.
                     Some(half) => unsafe { half_pointer(half).write_volatile(value as u32) },
-                    None if typed && grain == 1 => host.words.set(self.word(instance, *at), value),
+                    None if typed && grain == 1 => member.words.set(self.word(instance, *at), value),
                     // SAFETY: as above.
                     None => unsafe { pointer(*at).write_volatile(value) },
                 }
@@ -337,7 +346,7 @@ impl Runner<'_, '_> {
                 };
                 let found = match self.half(instance, *at) {
                     Some(half) if typed => {
-                        let (word, value, expected) = (host.halves.atomic(half), value as u32, expected as u32);
+                        let (word, value, expected) = (member.halves.atomic(half), value as u32, expected as u32);
                         u64::from(match function {
                             Function::Add => word.fetch_add(value, SeqCst),
                             Function::Swap => word.swap(value, SeqCst),
@@ -357,7 +366,7 @@ impl Runner<'_, '_> {
                         })
                     }
                     None if typed && grain == 1 => {
-                        let word = host.words.atomic(self.word(instance, *at));
+                        let word = member.words.atomic(self.word(instance, *at));
                         match function {
                             Function::Add => word.fetch_add(value, SeqCst),
                             Function::Swap => word.swap(value, SeqCst),
@@ -380,8 +389,8 @@ impl Runner<'_, '_> {
                     note(register, found);
                 }
             }
-            Op::Fence if host.skip_fences => {}
-            Op::Fence => host.session.fence_timeout(PATIENCE)?,
+            Op::Fence if member.skip_fences => {}
+            Op::Fence => member.session.fence_timeout(PATIENCE)?,
             Op::Fill(stores) => self.fill(instance, stores)?,
         }
         Ok(())
@@ -390,7 +399,7 @@ impl Runner<'_, '_> {
     fn fill(&self, instance: usize, stores: &[(Loc, u16)]) -> Result<()> {
         let words = || stores.iter().map(|(at, _)| self.word(instance, *at));
         let (first, last) = (words().min().unwrap_or(0), words().max().unwrap_or(0));
-        let range = self.host.words.range(first..=last);
+        let range = self.member.words.range(first..=last);
         let begun = Instant::now();
         let mut hole = loop {
             match range.hole() {

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Most instances of a round.
 pub const INSTANCES: usize = 1024;
-/// Most threads, and most hosts.
+/// Most threads, and most processes.
 pub const THREADS: usize = 4;
 /// Words of a line.
 const LINE: usize = 8;
@@ -74,8 +74,8 @@ impl Side {
         self.word(SEEN + instance * VALUES + register)
     }
 
-    /// Word of a final value, as `host` has it. As for registers.
-    pub fn last(&self, host: usize, instance: usize, which: usize) -> &AtomicU64 {
-        self.word(FINALS + (host * INSTANCES + instance) * VALUES + which)
+    /// Word of a final value, as process number `process` has it. As for registers.
+    pub fn last(&self, process: usize, instance: usize, which: usize) -> &AtomicU64 {
+        self.word(FINALS + (process * INSTANCES + instance) * VALUES + which)
     }
 }

@@ -42,8 +42,8 @@ pub struct Job {
     pub door: Door,
     /// What stands between accesses.
     pub between: Between,
-    /// The host of each thread.
-    pub hosts: &'static [u8],
+    /// Where its threads run.
+    pub placement: &'static Placement,
     /// How many instances are run.
     pub runs: u64,
 }
@@ -68,13 +68,86 @@ const STORES: &[(Door, Between, u64)] = &[
 /// With every thread on a host of its own, no variant gets less than this part of the runs.
 const LEAST: u64 = 40;
 
-/// Which threads run on which hosts; the first is the one with every thread on a host of its own.
-fn placements(threads: usize) -> &'static [&'static [u8]] {
+/// A process: its host, and its number there.
+pub type Process = (u8, u8);
+
+/// Where the threads of a test run.
+#[derive(Debug)]
+pub struct Placement {
+    /// The process of each thread.
+    threads: &'static [Process],
+    /// No other host is in the session, which then has the lease of atomics. Elsewhere there is one more that looks on
+    /// where all threads are on one host: what is to be seen is seen across hosts.
+    alone: bool,
+}
+
+const fn on(threads: &'static [Process]) -> Placement {
+    Placement { threads, alone: false }
+}
+
+const fn alone(threads: &'static [Process]) -> Placement {
+    Placement { threads, alone: true }
+}
+
+/// The first process of a host, and the second.
+const A: Process = (0, 0);
+const A2: Process = (0, 1);
+const B: Process = (1, 0);
+const B2: Process = (1, 1);
+const C: Process = (2, 0);
+const D: Process = (3, 0);
+
+const TWO: &[Placement] = &[on(&[A, B]), on(&[A, A]), on(&[A, A2]), alone(&[A, A2])];
+const THREE: &[Placement] = &[
+    on(&[A, B, C]),
+    on(&[A, A, B]),
+    on(&[A, B, A]),
+    on(&[A, B, B]),
+    on(&[A, A2, B]),
+    on(&[A, B, A2]),
+    on(&[B, A, A2]),
+    alone(&[A, A2, A]),
+];
+const FOUR: &[Placement] = &[
+    on(&[A, B, C, D]),
+    on(&[A, B, A, B]),
+    on(&[A, B, B, A]),
+    on(&[A, A, B, C]),
+    on(&[A, B, A2, B2]),
+    on(&[A, A2, A, B]),
+    alone(&[A, A2, A2, A]),
+];
+
+/// Where the threads of a test may run; the first is with every thread on a host of its own.
+fn placements(threads: usize) -> &'static [Placement] {
     match threads {
-        2 => &[&[0, 1], &[0, 0]],
-        3 => &[&[0, 1, 2], &[0, 0, 1], &[0, 1, 0], &[0, 1, 1]],
-        _ => &[&[0, 1, 2, 3], &[0, 1, 0, 1], &[0, 1, 1, 0], &[0, 0, 1, 2]],
+        2 => TWO,
+        3 => THREE,
+        _ => FOUR,
     }
+}
+
+impl Placement {
+    /// All processes that take part, those of a host together; the first is the one that leads.
+    pub fn processes(&self) -> Vec<Process> {
+        let mut all = self.threads.to_vec();
+        if !self.alone && all.iter().all(|(host, _)| *host == 0) {
+            all.push(B);
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+/// `0` for the first process of host 0, `0b` for its second.
+pub fn name((host, number): Process) -> String {
+    let suffix = ["", "b"][usize::from(number).min(1)];
+    format!("{host}{suffix}")
+}
+
+fn names(processes: &[Process]) -> String {
+    processes.iter().map(|process| name(*process)).collect::<Vec<_>>().join(",")
 }
 
 /// The jobs for these selections (`TEST`, `TEST/VARIANT`, `TEST/VARIANT/HOSTS`; none: all), with `runs` for each test.
@@ -96,8 +169,8 @@ pub fn plan(selected: &[String], runs: u64) -> Result<Vec<Job>, String> {
             job.runs = (runs * job.share()).div_ceil(shares).max(least).max(1);
         }
     }
-    // Those of as many hosts together, so that the hosts are started once for them.
-    jobs.sort_by_key(|job| job.cluster());
+    // Those of the same processes together, so that these are started once for them.
+    jobs.sort_by_key(|job| (job.hosts(), job.placement.processes()));
     jobs.iter_mut().enumerate().for_each(|(number, job)| job.number = number);
     Ok(jobs)
 }
@@ -115,9 +188,9 @@ fn variants(test: &'static Test) -> Vec<Job> {
         Door::Batch => runs_of_stores && test.grain == 1,
     };
     let mut jobs = Vec::new();
-    for hosts in placements(test.threads.len()) {
+    for placement in placements(test.threads.len()) {
         for (door, between, _) in STORES.iter().filter(|(door, ..)| fits(*door)) {
-            jobs.push(Job { number: 0, test, door: *door, between: *between, hosts, runs: 0 });
+            jobs.push(Job { number: 0, test, door: *door, between: *between, placement, runs: 0 });
         }
     }
     jobs
@@ -153,19 +226,30 @@ impl Job {
         format!("{door}{between}")
     }
 
-    /// The host of each thread: `0,1`.
+    /// The process of each thread: `0,1` or `0,0b`, or `alone:0,0b` where no other host is there.
     pub fn placement(&self) -> String {
-        self.hosts.iter().map(u8::to_string).collect::<Vec<_>>().join(",")
+        let alone = if self.placement.alone { "alone:" } else { "" };
+        format!("{alone}{}", names(self.placement.threads))
     }
 
-    /// Hosts that have to be there. Never one alone: what is to be seen is seen across hosts.
-    pub fn cluster(&self) -> usize {
-        self.program().hosts().max(2)
+    /// The process of a thread.
+    pub fn process(&self, thread: usize) -> Process {
+        self.placement.threads[thread]
+    }
+
+    /// The processes that have to be there.
+    pub fn cluster(&self) -> String {
+        names(&self.placement.processes())
+    }
+
+    /// How many hosts they are on.
+    fn hosts(&self) -> usize {
+        self.placement.processes().last().map_or(0, |(host, _)| usize::from(*host) + 1)
     }
 
     /// Is every thread on a host of its own?
     pub fn apart(&self) -> bool {
-        self.hosts == placements(self.hosts.len())[0]
+        std::ptr::eq(self.placement, &raw const placements(self.placement.threads.len())[0])
     }
 
     /// Are its stores seen later elsewhere than here, with nothing between them that waits?
@@ -185,7 +269,7 @@ impl Job {
         let grain = self.test.grain;
         let mut cells = self.test.cells();
         let mut programs = Vec::new();
-        for (ops, host) in threads.into_iter().zip(self.hosts) {
+        for (ops, (host, _)) in threads.into_iter().zip(self.placement.threads) {
             let mut ops = self.stores(ops);
             if self.between != Between::Nothing {
                 let own = Loc { start: cells, len: grain };
@@ -226,6 +310,7 @@ impl Job {
 
 #[cfg(test)]
 mod tests {
+    use super::super::side::THREADS;
     use super::*;
 
     #[test]
@@ -245,7 +330,13 @@ mod tests {
             }
             assert!(of_test().any(|job| !job.apart()) && of_test().any(Job::apart), "{}", test.name);
         }
-        assert!(jobs.is_sorted_by_key(Job::cluster) && jobs.iter().all(|job| (2..=4).contains(&job.cluster())));
+        assert!(jobs.iter().all(|job| job.placement.processes()[0] == A && job.placement.processes().len() <= THREADS));
+        let mut clusters: Vec<_> = jobs.iter().map(Job::cluster).collect();
+        clusters.dedup();
+        let several = clusters.len();
+        clusters.sort();
+        clusters.dedup();
+        assert_eq!(clusters.len(), several, "jobs of the same processes follow each other");
     }
 
     #[test]
@@ -253,7 +344,8 @@ mod tests {
         let names = |selected: &str| -> Vec<String> {
             plan(&[selected.to_owned()], 1000).unwrap().iter().map(Job::name).collect()
         };
-        assert_eq!(names("SB/Plain"), ["SB/plain/0,1", "SB/plain/0,0"]);
+        let placements = ["SB/plain/alone:0,0b", "SB/plain/0,0b", "SB/plain/0,1", "SB/plain/0,0"];
+        assert_eq!(names("SB/Plain"), placements);
         assert_eq!(names("sb/plain+fence/0,1"), ["SB/plain+fence/0,1"]);
         assert!(names("SB").iter().all(|name| name.starts_with("SB/")), "not SB+rfi");
         assert_eq!(plan(&["SB".into(), "SB/no".into()], 1000).unwrap_err(), "SB/no");

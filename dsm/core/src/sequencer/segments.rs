@@ -7,7 +7,7 @@ use crate::wire::control::{BarrierListing, Listing, Reason, Refusal, Response, S
 use crate::wire::{FrameHeader, FrameKind};
 
 /// A segment. Those that are removed keep their number.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Segment {
     info: SegmentInfo,
     bytes: Vec<u8>,
