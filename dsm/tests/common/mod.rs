@@ -7,7 +7,7 @@ use dsm_core::limits::{LINE_INDEX, PAGE_INDEX, RING_WORDS, SLOTS};
 use dsm_core::log::SharedArea;
 use dsm_core::record::{Kind, header};
 use dsm_core::slot::Slot;
-use dsm_core::sync::Ordering::{Acquire, Relaxed, Release};
+use dsm_core::sync::Ordering::{Relaxed, Release};
 use dsm_core::sys::{map, passing};
 use dsm_core::wire::control::{Ask, Told, frame, parse};
 use dsm_core::wire::{FrameKind, Hello, Reader, Role};
