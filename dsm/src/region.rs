@@ -194,6 +194,8 @@ impl Region {
             memory,
             log: shared.log(),
             process: AtomicU32::new(1),
+            // The lock is biased to nobody.
+            tag: ManuallyDrop::new(map::Range::private(PAGE as usize).expect("memory for a tag")),
             trap_only: false,
             bell: event::doorbell().expect("a descriptor"),
             orphaned: AtomicBool::new(false),
