@@ -120,23 +120,27 @@ impl Hands {
         self.stores.hold(blocked, &Kernel, resend)
     }
 
-    /// What the thread knows of the replica lock of the session with this tag; 0 is the tag of one whose lock is not to
-    /// be biased.
+    /// What the thread knows of the replica lock of the session with this tag, in the process that `process` gives; 0 is
+    /// the tag of a session whose lock is not to be biased.
     #[inline(always)]
-    pub(crate) fn favour(&self, tag: u64) -> Option<&Favour> {
-        if self.tag.get() == tag { Some(&self.favour) } else { self.turn_to(tag) }
+    pub(crate) fn favour(&self, tag: u64, process: impl FnOnce() -> u32) -> Option<&Favour> {
+        if self.tag.get() == tag { Some(&self.favour) } else { self.turn_to(tag, process()) }
     }
 
     #[cold]
     #[inline(never)]
-    fn turn_to(&self, tag: u64) -> Option<&Favour> {
-        self.misses.set(self.misses.get() + 1);
-        if tag == 0 || self.misses.get() < MISSES {
+    fn turn_to(&self, tag: u64, process: u32) -> Option<&Favour> {
+        if tag == 0 {
+            return None;
+        }
+        self.misses.set(self.misses.get().wrapping_add(1));
+        // A child that shares its parent's memory is another process, and must leave no number there.
+        if self.misses.get() < MISSES || std::process::id() != process {
             return None;
         }
         self.misses.set(0);
         // SAFETY: takes nothing, returns a number.
-        self.favour.reset(unsafe { libc::gettid() } as u32);
+        self.favour.reset(unsafe { libc::gettid() } as u32, process);
         self.tag.set(tag);
         Some(&self.favour)
     }

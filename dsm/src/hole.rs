@@ -8,6 +8,7 @@ use crate::place::Place;
 use crate::region::Region;
 use crate::typed::{Shared, SharedType, Slice, has_opaque, restore};
 use crate::{Error, Result};
+use dsm_core::bias::Favour;
 use dsm_core::diff;
 use dsm_core::limits::{LINE, PAGE};
 use dsm_core::log::Writer;
@@ -242,6 +243,10 @@ struct Lost(Error);
 impl Writer for Patient<'_> {
     fn number(&self) -> u32 {
         self.0.number()
+    }
+
+    fn favour(&self) -> Option<&Favour> {
+        self.0.favour()
     }
 
     fn ring_doorbell(&self) {

@@ -56,8 +56,10 @@ pub(crate) struct Region {
     log: SharedLog<'static>,
     process: AtomicU32,
     /// A number that no other region of this process has, nor one that this was copied from by `fork`, in memory where
-    /// a child finds 0 until it is a process of its own: it is not the thread that the lock is biased to.
+    /// a child finds 0 until it is a process of its own: it is not the thread that the lock is biased to. Behind it, the
+    /// number of the process. It stays 0 where the kernel has no such memory.
     tag: ManuallyDrop<map::Range>,
+    favours: bool,
     /// Everything goes through the trap door.
     trap_only: bool,
     bell: OwnedFd,
@@ -132,7 +134,9 @@ impl Region {
         let view = space.base() as usize;
         // SAFETY: offsets are used only after `contains` or an attached segment's extent has shown them mapped.
         let memory = unsafe { Mapped::new(space.base().wrapping_add(SPACE as usize)) };
-        let tag = map::Range::of_this_process(PAGE as usize).map_err(cannot("no memory"))?;
+        let wiped = map::Range::of_this_process(PAGE as usize);
+        let favours = wiped.is_ok();
+        let tag = wiped.or_else(|_| map::Range::private(PAGE as usize)).map_err(cannot("no memory"))?;
         let trap_only = std::env::var_os("DSM_CAPTURE").is_some_and(|mode| mode == "trap");
         let region = Box::new(Self {
             view,
@@ -140,6 +144,7 @@ impl Region {
             log: shared.log(),
             process: AtomicU32::new(u32::from(process)),
             tag: ManuallyDrop::new(tag),
+            favours,
             trap_only,
             bell,
             orphaned: AtomicBool::new(false),
@@ -166,14 +171,19 @@ impl Region {
 
     /// See the field.
     #[inline(always)]
-    fn tag(&self) -> &AtomicU64 {
+    fn tag(&self) -> &[AtomicU64; 2] {
         // SAFETY: a page of zeros that is mapped, for reading and writing, as long as the region.
-        unsafe { &*self.tag.base().cast::<AtomicU64>() }
+        unsafe { &*self.tag.base().cast::<[AtomicU64; 2]>() }
     }
 
     fn retag(&self) {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        self.tag().store(NEXT.fetch_add(1, Relaxed), Relaxed);
+        if !self.favours {
+            return;
+        }
+        let [tag, process] = self.tag();
+        process.store(u64::from(std::process::id()), Relaxed);
+        tag.store(NEXT.fetch_add(1, Relaxed), Relaxed);
     }
 
     /// A region of `len` bytes of plain memory, alone in its session, with nobody behind it: for tests, of which Miri runs
@@ -196,6 +206,7 @@ impl Region {
             process: AtomicU32::new(1),
             // The lock is biased to nobody.
             tag: ManuallyDrop::new(map::Range::private(PAGE as usize).expect("memory for a tag")),
+            favours: false,
             trap_only: false,
             bell: event::doorbell().expect("a descriptor"),
             orphaned: AtomicBool::new(false),
@@ -502,7 +513,8 @@ impl Writer for Region {
 
     #[inline(always)]
     fn favour(&self) -> Option<&Favour> {
-        hands().favour(self.tag().load(Relaxed))
+        let [tag, process] = self.tag();
+        hands().favour(tag.load(Relaxed), || process.load(Relaxed) as u32)
     }
 
     fn ring_doorbell(&self) {

@@ -441,39 +441,46 @@ fn the_publication_of_a_hole() {
 
 #[test]
 fn a_stopped_holder_stalls_its_host_and_no_other_until_it_goes_on() {
-    with_ground(|ground| {
-        let Some(mut victim) = Victim::new(|| (), || ground.here.set(5, 55)) else {
-            eprintln!("skipped: this process may not trace its children");
-            return;
-        };
-        for _ in 0..MOST {
-            if ground.watch.held() {
-                break;
-            }
-            assert!(matches!(victim.step(), Now::Stopped), "it never held the lock");
+    with_ground(|ground| stopped_inside(ground, || ()));
+}
+
+#[test]
+fn so_does_a_favoured_one() {
+    with_ground(|ground| stopped_inside(ground, || be_favoured(ground)));
+}
+
+fn stopped_inside(ground: &Ground<'_>, favoured: impl Fn()) {
+    let Some(mut victim) = Victim::new(favoured, || ground.here.set(5, 55)) else {
+        eprintln!("skipped: this process may not trace its children");
+        return;
+    };
+    for _ in 0..MOST {
+        if ground.watch.held() {
+            break;
         }
-        assert!(ground.watch.held());
-        // As after SIGSTOP: it does nothing, and holds the lock.
-        let stored = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                ground.here.set(6, 66);
-                stored.store(true, std::sync::atomic::Ordering::SeqCst);
-            });
-            // The other host's stores go on. They are not seen here meanwhile.
-            for round in 1..=2000 {
-                ground.there.set(100, round);
-            }
-            eventually("somebody waits for the lock", || {
-                ground.watch.area().control.producer.lock_waiters.load(Relaxed) > 0
-            });
-            assert!(!stored.load(std::sync::atomic::Ordering::SeqCst) && ground.here.get(100) < 2000);
-            victim.release();
+        assert!(matches!(victim.step(), Now::Stopped), "it never held the lock");
+    }
+    assert!(ground.watch.held());
+    // As after SIGSTOP: it does nothing, and holds the lock.
+    let stored = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            ground.here.set(6, 66);
+            stored.store(true, std::sync::atomic::Ordering::SeqCst);
         });
-        eventually("the stalled host has caught up", || ground.here.get(100) == 2000);
-        ground.check();
-        assert_eq!((ground.there.get(5), ground.there.get(6)), (55, 66));
+        // The other host's stores go on. They are not seen here meanwhile.
+        for round in 1..=2000 {
+            ground.there.set(100, round);
+        }
+        eventually("somebody waits for the lock", || {
+            ground.watch.area().control.producer.lock_waiters.load(Relaxed) > 0
+        });
+        assert!(!stored.load(std::sync::atomic::Ordering::SeqCst) && ground.here.get(100) < 2000);
+        victim.release();
     });
+    eventually("the stalled host has caught up", || ground.here.get(100) == 2000);
+    ground.check();
+    assert_eq!((ground.there.get(5), ground.there.get(6)), (55, 66));
 }
 
 /// Until the arbiter has looked after its processes and its lock several times.

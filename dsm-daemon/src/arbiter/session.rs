@@ -46,9 +46,9 @@ struct Waiting {
     segment: Option<u32>,
 }
 
-/// The log's memory, mapped.
+/// The log's memory, mapped; and the barrier that was chosen for it: what stands in the log, any process can write.
 #[derive(Debug)]
-struct AreaMap(map::Range);
+struct AreaMap(map::Range, Barrier);
 
 impl AreaMap {
     fn control(&self) -> &Control {
@@ -62,7 +62,7 @@ impl AreaMap {
     }
 
     fn log(&self) -> SharedLog<'_> {
-        self.area().log()
+        self.area().log_with(self.1)
     }
 
     /// Has the kernel tell all processes when this thread ends, however it does.
@@ -122,8 +122,9 @@ impl HostSession {
         let what = |what: &str| Error::system(format!("session {name:?}: {what}"));
         let len = size_of::<SharedArea>();
         let file = map::memory_file("dsm-log", len as u64).map_err(what("no memory for the log"))?;
-        let area = AreaMap(map::Range::of_file(&file, len).map_err(what("cannot map the log"))?);
         let asymmetric = membarrier::available() && membarrier::register();
+        let mapped = map::Range::of_file(&file, len).map_err(what("cannot map the log"))?;
+        let area = AreaMap(mapped, Barrier::new(asymmetric));
         let fixed = &area.control().fixed;
         fixed.magic.store(dsm_core::control::MAGIC, Relaxed);
         fixed.layout.store(dsm_core::control::FINGERPRINT, Relaxed);
@@ -391,7 +392,7 @@ impl HostSession {
             return;
         }
         self.area.control().rare.arbiter.word.fetch_or(ASLEEP, Relaxed);
-        Barrier::new(self.area.control().fixed.asymmetric.load(Relaxed) != 0).heavy();
+        self.area.1.heavy();
     }
 
     /// Not asleep.
@@ -441,7 +442,8 @@ mod tests {
             sender.send(session.log_file().try_clone().unwrap()).unwrap();
             std::panic::resume_unwind(Box::new("in the middle of something"));
         });
-        let area = AreaMap(map::Range::of_file(&file.recv().unwrap(), size_of::<SharedArea>()).unwrap());
+        let mapped = map::Range::of_file(&file.recv().unwrap(), size_of::<SharedArea>()).unwrap();
+        let area = AreaMap(mapped, Barrier::new(false));
         assert!(arbiter.join().is_err());
         assert_ne!(area.control().rare.arbiter.word.load(Relaxed) & GONE, 0);
     }

@@ -12,6 +12,7 @@
 
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{AtomicU32, AtomicU64};
+use crate::sys::process::thread_ended;
 use std::cell::Cell;
 
 /// Threads of one host that a lock can be biased to, in turn.
@@ -72,8 +73,9 @@ impl Default for Bias {
 /// What a thread knows of the lock that may be biased to it. Belongs to one thread and one session.
 #[derive(Debug)]
 pub struct Favour {
-    /// The thread's number.
+    /// The thread's number, and that of its process, as the kernel numbers them.
     thread: Cell<u32>,
+    process: Cell<u32>,
     /// The [`Bias`] that the lock was released with, when it was, and is perhaps still.
     slot: Cell<u32>,
     /// How often in a row this thread, and nobody else, has taken the lock.
@@ -90,12 +92,13 @@ impl Favour {
 
     /// As [`Favour::new`], with this in place of [`PATIENCE`].
     pub const fn with_patience(patience: u32) -> Self {
-        Self { thread: Cell::new(0), slot: Cell::new(NONE), streak: Cell::new(0), patience }
+        Self { thread: Cell::new(0), process: Cell::new(0), slot: Cell::new(NONE), streak: Cell::new(0), patience }
     }
 
-    /// Begins anew, as the thread with this number.
-    pub fn reset(&self, thread: u32) {
+    /// Begins anew, as the thread with this number of the process with that.
+    pub fn reset(&self, thread: u32, process: u32) {
         self.thread.set(thread);
+        self.process.set(process);
         self.lose();
     }
 
@@ -123,14 +126,14 @@ impl Favour {
         streak >= self.patience
     }
 
-    /// Finds a bias for this thread of `process`. `ended` says of another thread of the process that it has ended.
-    pub(crate) fn claim(&self, biases: &[Bias], process: u32, ended: impl Fn(u32) -> bool) -> Option<u32> {
+    /// Finds a bias for this thread of `process`, which is its number on the host.
+    pub(crate) fn claim(&self, biases: &[Bias], process: u32) -> Option<u32> {
         self.streak.set(0);
         let own = u64::from(process) << 32 | u64::from(self.thread.get());
         let mine = |bias: &Bias| bias.owner.load(Relaxed) == own;
         let left = |bias: &Bias| {
             let owner = bias.owner.load(Relaxed);
-            let over = owner >> 32 == u64::from(process) && ended(owner as u32);
+            let over = owner >> 32 == u64::from(process) && thread_ended(self.process.get(), owner as u32);
             // Of one that has ended inside, the arbiter knows when its process has.
             over && !bias.is_inside() && bias.claim(owner, own)
         };

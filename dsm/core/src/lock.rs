@@ -22,7 +22,7 @@ use crate::bias::{Bias, Favour};
 use crate::control::Producer;
 use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{Barrier, spin};
-use crate::sys::{futex, process};
+use crate::sys::futex;
 use std::time::Duration;
 
 /// The arbiter's number in the lock word.
@@ -97,6 +97,10 @@ impl<'a> Lock<'a> {
     fn revoke(&self, me: u32, word: u32) -> bool {
         let Some(slot) = named(word) else { return self.try_free(me) };
         let bias = self.biases.get(slot);
+        if word & BIASED == 0 && bias.is_some_and(Bias::is_inside) {
+            // Somebody has asked already, and it is not out yet: looking is enough. (It may be stopped.)
+            return false;
+        }
         let asked = bias.map_or(0, |_| (slot as u32 + 1) << 16);
         // Acquire: as in `try_free`.
         if self.state.lock.compare_exchange(word, asked | me, Acquire, Relaxed).is_err() {
@@ -117,13 +121,20 @@ impl<'a> Lock<'a> {
         false
     }
 
+    /// Returns whether something was let in.
     #[cold]
     #[inline(never)]
-    fn acquire_contended(&self, me: u32, holds: &dyn Fn() -> bool, let_in: &dyn Fn(), stalled: &dyn Fn()) {
+    fn acquire_contended(
+        &self,
+        me: &dyn Fn() -> u32,
+        holds: &dyn Fn() -> bool,
+        let_in: &dyn Fn(),
+        stalled: &dyn Fn(),
+    ) -> bool {
         for round in 0..SPINS + YIELDS {
             let word = self.state.lock.load(Relaxed);
-            if holder(word) == 0 && self.try_acquire(me) {
-                return;
+            if holder(word) == 0 && self.try_acquire(me()) {
+                return false;
             }
             if holder(word) == 0 && word != 0 {
                 // The favoured thread is inside, and stays there: that was waited for already.
@@ -132,7 +143,8 @@ impl<'a> Lock<'a> {
             if round < SPINS { spin() } else { futex::give_way() }
         }
         self.count();
-        while !self.try_acquire(me) {
+        let mut interrupted = false;
+        while !self.try_acquire(me()) {
             if self.state.lock_waiters.load(Relaxed) == 0 {
                 // Somebody has ended and all waiters were forgotten: say again that we are here.
                 self.count();
@@ -152,10 +164,12 @@ impl<'a> Lock<'a> {
                 self.uncount();
                 let_in();
                 self.count();
+                interrupted = true;
             }
             stalled();
         }
         self.uncount();
+        interrupted
     }
 
     /// Says that one more waits.
@@ -173,10 +187,16 @@ impl<'a> Lock<'a> {
     /// Frees the lock, which the caller has got by [`Lock::try_acquire`].
     #[inline(always)]
     pub fn release(&self) {
+        self.interrupt_streak();
+        self.free_as(0);
+    }
+
+    /// Whoever had it last has not had it twice in a row.
+    #[inline(always)]
+    fn interrupt_streak(&self) {
         if self.state.last.load(Relaxed) != 0 {
             self.state.last.store(0, Relaxed);
         }
-        self.free_as(0);
     }
 
     #[inline(always)]
@@ -218,11 +238,12 @@ impl<'a> Lock<'a> {
 
     /// As [`Lock::try_enter`], but waits. After a sleep, when `holds` says that there is something to let in, calls
     /// `let_in`: it may run what does not come back (a signal handler that jumps), so this thread is not counted as
-    /// waiting then. After every sleep calls `stalled`, which may unwind or end the process.
+    /// waiting then, and `me` is asked again behind it: the thread may be that of a child. After every sleep calls
+    /// `stalled`, which may unwind or end the process.
     #[inline(always)]
     pub fn enter<'h>(
         &self,
-        me: u32,
+        me: impl Fn() -> u32,
         favour: Option<&'h Favour>,
         holds: impl Fn() -> bool,
         let_in: impl Fn(),
@@ -231,9 +252,10 @@ impl<'a> Lock<'a> {
     where
         'a: 'h,
     {
-        self.try_enter(me, favour).unwrap_or_else(|| {
-            self.acquire_contended(me, &holds, &let_in, &stalled);
-            Hold { bias: None, favour }
+        self.try_enter(me(), favour).unwrap_or_else(|| {
+            let interrupted = self.acquire_contended(&me, &holds, &let_in, &stalled);
+            // What was let in may have turned it to another session.
+            Hold { bias: None, favour: favour.filter(|_| !interrupted) }
         })
     }
 
@@ -284,7 +306,11 @@ impl<'a> Lock<'a> {
     fn next(&self, me: u32, favour: Option<&Favour>) -> u32 {
         match favour {
             Some(favour) if favour.again(&self.state.last) => self.bias(me, favour),
-            _ => 0,
+            Some(_) => 0,
+            None => {
+                self.interrupt_streak();
+                0
+            }
         }
     }
 
@@ -294,7 +320,7 @@ impl<'a> Lock<'a> {
         if !self.barrier.is_cheap() || self.state.lock_waiters.load(Relaxed) != 0 {
             return 0;
         }
-        favour.claim(self.biases, me, process::thread_ended).map_or(0, |slot| BIASED | slot)
+        favour.claim(self.biases, me).map_or(0, |slot| BIASED | slot)
     }
 
     /// The arbiter takes over the lock of processes that have died holding it, or to whose threads it is biased. `dead`

@@ -65,8 +65,12 @@ impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usi
 
     /// The log in this area.
     pub fn log(&self) -> HostLog<'_, RING, INDEX, PAGES, SEATS> {
-        let asymmetric = self.control.fixed.asymmetric.load(Relaxed) != 0;
-        HostLog { area: self, barrier: Barrier::new(asymmetric) }
+        self.log_with(Barrier::new(self.control.fixed.asymmetric.load(Relaxed) != 0))
+    }
+
+    /// As [`Area::log`], for who knows the barrier that all parties use, and does not ask memory that they all can write.
+    pub fn log_with(&self, barrier: Barrier) -> HostLog<'_, RING, INDEX, PAGES, SEATS> {
+        HostLog { area: self, barrier }
     }
 }
 
@@ -305,8 +309,13 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
     where
         'a: 'h,
     {
-        let (number, favour) = (writer.number(), writer.favour());
-        self.lock().enter(number, favour, || writer.holds(), || writer.let_in(), || writer.stalled())
+        self.lock().enter(
+            || writer.number(),
+            writer.favour(),
+            || writer.holds(),
+            || writer.let_in(),
+            || writer.stalled(),
+        )
     }
 
     /// Frees the lock, and sees to it that the arbiter is up.

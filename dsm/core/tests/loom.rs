@@ -146,7 +146,7 @@ impl Locked {
     /// Takes the lock as process `me`, `times` times.
     fn visit(&self, me: u32, favour: Option<&Favour>, times: u32) -> u32 {
         for _ in 0..times {
-            let hold = self.lock().enter(me, favour, || false, || (), thread::yield_now);
+            let hold = self.lock().enter(|| me, favour, || false, || (), thread::yield_now);
             self.data.add();
             self.lock().leave(hold, me);
         }
@@ -187,7 +187,7 @@ impl Locked {
 /// Of a thread to which the lock is biased from its first visit on.
 fn favour(thread: u32) -> Favour {
     let favour = Favour::with_patience(0);
-    favour.reset(thread);
+    favour.reset(thread, 1);
     favour
 }
 
@@ -264,7 +264,7 @@ fn the_arbiter_takes_over_from_a_favoured_thread() {
         let dying = spawn(&shared, |shared| {
             let favour = favour(11);
             shared.visit(7, Some(&favour), 1);
-            let hold = shared.lock().enter(7, Some(&favour), || false, || (), thread::yield_now);
+            let hold = shared.lock().enter(|| 7, Some(&favour), || false, || (), thread::yield_now);
             shared.data.add();
             // Never left.
             drop(hold);
@@ -328,7 +328,7 @@ fn the_arbiter_takes_over_from_the_dead_and_only_then_do_others_go_on() {
     model(3, || {
         let shared = Locked::new();
         let dying = spawn(&shared, |shared| {
-            drop(shared.lock().enter(7, None, || false, || (), thread::yield_now));
+            drop(shared.lock().enter(|| 7, None, || false, || (), thread::yield_now));
             shared.data.add();
         });
         let living = spawn(&shared, |shared| shared.try_visit(8, 2));
@@ -369,7 +369,7 @@ fn those_who_let_something_in_while_they_wait_are_counted_again() {
         assert!(shared.lock().try_acquire(7));
         let waiting = spawn(&shared, |shared| {
             let let_in = || assert_eq!(shared.waiters(), 0, "counted");
-            let hold = shared.lock().enter(8, None, || true, let_in, thread::yield_now);
+            let hold = shared.lock().enter(|| 8, None, || true, let_in, thread::yield_now);
             shared.data.add();
             shared.lock().leave(hold, 8);
         });

@@ -125,7 +125,7 @@ fn a_takeover_wakes_whoever_waits_for_the_lock() {
     let log: SmallLog<'_> = area.log();
     assert!(log.lock().try_acquire(2));
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| log.lock().leave(log.lock().enter(1, None, || false, || (), || ()), 1));
+        let waiting = scope.spawn(|| log.lock().leave(log.lock().enter(|| 1, None, || false, || (), || ()), 1));
         let start = std::time::Instant::now();
         while area.control.producer.lock_waiters.load(Relaxed) == 0 {
             assert!(start.elapsed().as_secs() < 30, "nobody waits for the lock");

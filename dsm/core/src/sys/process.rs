@@ -52,17 +52,16 @@ pub fn ended(pidfd: &impl AsFd) -> bool {
 }
 
 /// Has the thread of this process with this number ended? Not when another has got its number since.
-pub fn thread_ended(thread: u32) -> bool {
+pub fn thread_ended(process: u32, thread: u32) -> bool {
     #[cfg(not(loom))]
     {
-        let process = std::process::id();
         // SAFETY: signal 0 is not sent; the kernel only looks whether it could be.
         let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) };
         sent != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
     }
     #[cfg(loom)]
     {
-        let _ = thread;
+        let _ = (process, thread);
         false
     }
 }

@@ -86,7 +86,7 @@ impl Process {
         let thread = |at: u32| {
             // Some are favoured at once, some when they have had the lock a few times in a row.
             let favour = Favour::with_patience(at % 3);
-            favour.reset((number << 8) + at + 1);
+            favour.reset((number << 8) + at + 1, number);
             Thread { favour: Rc::new(favour), ..Thread::default() }
         };
         Self { number, objects: [None; OBJECTS], threads: (0..threads as u32).map(thread).collect() }
