@@ -293,8 +293,8 @@ impl Node {
     fn sleep(&mut self) {
         if let Some(arbiter) = &self.arbiter {
             // Ends with a heavy barrier: either the producers see that we sleep, or we see what they wrote.
-            arbiter.doze();
-            if arbiter.has_news() {
+            arbiter.doze(&self.servers);
+            if arbiter.has_news(&self.servers) {
                 arbiter.wake();
                 return;
             }

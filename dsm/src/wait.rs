@@ -12,14 +12,35 @@ use dsm_core::sys::futex;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Rounds of giving the processor away before sleeping: about as long as an answer takes when everybody is awake.
-pub(crate) const POLLS: u32 = 100;
+/// Rounds of giving the processor away before sleeping, at the least.
+const POLLS: u32 = 100;
+/// And how long, at the least: longer than an answer takes when everybody is awake. A round takes 0.1 us where nobody
+/// else wants the processor, and going to sleep interrupts those who work on the answer.
+const POLL: Duration = Duration::from_micros(50);
 /// One sleep; then the waiter looks whether its answer can still come.
 const NAP: Duration = Duration::from_millis(20);
 
 thread_local! {
     /// Where this thread found a free slot last time.
     static HINT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Looks again and again for a bounded while, giving the processor away in between. `None`: it is time to sleep.
+/// Usable in the trap door.
+#[inline(always)]
+pub(crate) fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    let mut round = 0;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        round += 1;
+        if round > POLLS && start.elapsed() > POLL {
+            return None;
+        }
+        futex::give_way();
+    }
 }
 
 /// The end of a wait that begins now; `None` for one that is further off than clocks reach.
@@ -105,11 +126,8 @@ impl<'a> Wait<'a> {
     /// # Errors
     /// When it can no longer come.
     pub(crate) fn answer(&self, deadline: Option<Instant>) -> Result<Option<Answer>> {
-        for _ in 0..POLLS {
-            if let Some(answer) = self.look()? {
-                return Ok(Some(answer));
-            }
-            futex::give_way();
+        if let Some(found) = poll(|| self.look().transpose()) {
+            return found.map(Some);
         }
         loop {
             if let Some(answer) = self.look()? {
@@ -208,15 +226,14 @@ fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
     }
     loop {
         // Without `lost`, whose error allocates: in the trap door that would not do.
-        for _ in 0..POLLS {
-            if !wait.ours() {
+        let found = poll(|| if wait.ours() { wait.slot.answer().map(Some) } else { Some(None) });
+        match found {
+            Some(Some(answer)) => return Some(answer.value),
+            Some(None) => {
                 region.give_up_if_lost();
                 return None;
             }
-            if let Some(answer) = wait.slot.answer() {
-                return Some(answer.value);
-            }
-            futex::give_way();
+            None => {}
         }
         wait.slot.sleep(NAP, region.log().barrier());
         if wait.ours() && wait.slot.answer().is_none() {

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Cluster, GoesOn, PATIENCE, Watch, eventually, processor_time};
 use dsm::prelude::*;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -172,6 +172,48 @@ fn a_stopped_arbiter_that_goes_on_in_time_loses_nothing() {
         drop(stopped);
         eventually("everything arrives", || there.iter().all(|word| word == round));
     }
+    assert!(a.ended().is_none() && b.ended().is_none());
+    drop((a, b));
+}
+
+#[test]
+fn an_arbiter_that_can_send_nothing_sleeps() {
+    let _alone = alone();
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "full"), cluster.join(1, "full"));
+    let (here, there) = (a.array::<u64>("w", 64 << 10).unwrap(), b.array::<u64>("w", 64 << 10).unwrap());
+    let arbiter = cluster.arbiter_pid(0);
+    let (rounds, enough) = (AtomicU64::new(0), AtomicBool::new(false));
+    let stopped = GoesOn::stop(cluster.arbiter_pid(1));
+    std::thread::scope(|scope| {
+        let enough_now = Enough(&enough);
+        scope.spawn(|| {
+            while !enough.load(Relaxed) {
+                let round = rounds.load(Relaxed) + 1;
+                let mut hole = here.hole().unwrap();
+                hole.iter_mut().for_each(|word| *word = round);
+                hole.fill().unwrap();
+                rounds.store(round, Relaxed);
+            }
+        });
+        // Until sockets, queue and ring are full, and the storer waits for room.
+        let mut before = 0;
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = rounds.load(Relaxed);
+            if now != 0 && now == before {
+                break;
+            }
+            before = now;
+        }
+        let (before, start) = (processor_time(arbiter), Instant::now());
+        std::thread::sleep(Duration::from_millis(300));
+        let (used, passed) = (processor_time(arbiter) - before, start.elapsed().as_millis() as u64);
+        drop((stopped, enough_now));
+        assert!(used < passed / 2, "the arbiter used {used} of {passed} ms while it could send nothing");
+    });
+    let last = rounds.into_inner();
+    eventually("everything arrives", || there.iter().all(|word| word == last));
     assert!(a.ended().is_none() && b.ended().is_none());
     drop((a, b));
 }

@@ -372,8 +372,8 @@ impl Arbiter {
     }
 
     /// About to sleep: producers shall ring.
-    pub fn doze(&self) {
-        self.sessions.values().for_each(HostSession::doze);
+    pub fn doze(&self, servers: &Servers) {
+        self.sessions.values().for_each(|session| session.doze(servers));
     }
 
     /// Awake again, or not asleep after all.
@@ -382,8 +382,8 @@ impl Arbiter {
     }
 
     /// Is there work that came before the producers could know that they have to ring?
-    pub fn has_news(&self) -> bool {
-        self.sessions.values().any(HostSession::has_news)
+    pub fn has_news(&self, servers: &Servers) -> bool {
+        self.sessions.values().any(|session| session.has_news(servers))
     }
 
     /// Does something wait for a lock that a process holds, or a helper thread?

@@ -8,6 +8,7 @@ mod waking;
 use crate::arbiter::Descriptors;
 use crate::directory::Servers;
 use crate::link::{HIGH, Link};
+use crate::server::Server;
 use crate::{Error, Result};
 use async_io::Async;
 use dsm_core::control::{ASLEEP, Control, Ended, GONE};
@@ -316,15 +317,19 @@ impl HostSession {
         unsafe { Mapped::new(self.space.base()) }
     }
 
+    /// Must what is new in the log wait, because somebody does not read? Whoever it is wakes us when that is over.
+    fn congested(&self, servers: &Servers) -> bool {
+        match &self.uplink {
+            Uplink::Local => servers.get(&self.name).is_none_or(Server::congested),
+            Uplink::Remote(link) => link.queued() > HIGH,
+        }
+    }
+
     /// Sends what is new in the log.
     fn ship(&mut self, servers: &mut Servers) -> bool {
         let mut busy = false;
         for _ in 0..BATCHES {
-            let congested = match &self.uplink {
-                Uplink::Local => servers.get(&self.name).is_none_or(crate::server::Server::congested),
-                Uplink::Remote(link) => link.queued() > HIGH,
-            };
-            if congested {
+            if self.congested(servers) {
                 break;
             }
             self.batch.clear();
@@ -386,9 +391,9 @@ impl HostSession {
         }
     }
 
-    /// About to sleep: producers shall ring. The caller passes a heavy barrier before it looks again.
-    pub fn doze(&self) {
-        if self.over() {
+    /// About to sleep: producers shall ring, unless what they write could not be sent anyway.
+    pub fn doze(&self, servers: &Servers) {
+        if self.over() || self.congested(servers) {
             return;
         }
         self.area.control().rare.arbiter.word.fetch_or(ASLEEP, Relaxed);
@@ -404,9 +409,9 @@ impl HostSession {
         event::silence(self.bell.get_ref().as_fd());
     }
 
-    /// Is there anything new in the log?
-    pub fn has_news(&self) -> bool {
-        self.area.log().has_news(self.replica.sent())
+    /// Is there anything new in the log that can be sent?
+    pub fn has_news(&self, servers: &Servers) -> bool {
+        self.area.log().has_news(self.replica.sent()) && !self.congested(servers)
     }
 
     /// Does something wait for the replica lock?

@@ -21,8 +21,9 @@ pub const FIELDS: usize = 4096;
 pub const FRAME: usize = 1 << 20;
 /// Payload of one control message.
 pub const CONTROL: usize = 1 << 19;
-/// What an arbiter drains from the log into one frame.
-pub const BATCH: usize = 256 << 10;
+/// What an arbiter drains from the log into one frame. It is copied, checked, put in order and sent, each a pass over
+/// it: all of them together stay in a core's own cache.
+pub const BATCH: usize = 64 << 10;
 /// What a snapshot sends at a time.
 pub const SNAPSHOT_CHUNK: usize = 64 << 10;
 /// Hosts in a session; identifiers are `1..=HOSTS`.

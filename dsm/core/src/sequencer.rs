@@ -295,8 +295,11 @@ impl Sequencer {
         let (offset, len) = record.extent().ok_or(Misbehaved::Impossible(record.kind))?;
         let (segment, start) = self.segment_at(host, offset, len)?;
         let place = segment.get_mut(start..start + len as usize).ok_or(Misbehaved::Outside { offset, len })?;
-        if record.kind == Kind::Store {
+        if record.payload.len() == place.len() {
+            // A store, or lines of which all bytes count.
             place.copy_from_slice(record.payload);
+            self.ordered += 1;
+            return Ok(());
         }
         for ((_, mask, line), place) in record.lines().zip(place.as_chunks_mut::<64>().0) {
             if mask == u64::MAX {

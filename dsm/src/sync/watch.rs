@@ -2,9 +2,8 @@
 
 use crate::place::Place;
 use crate::typed::{Atomic, AtomicFlag, Integer, Loaded, ReadOnly, Shared, SharedType};
-use crate::wait::{POLLS, deadline};
+use crate::wait::{deadline, poll};
 use crate::{Error, Result};
-use dsm_core::sys::futex;
 use std::time::{Duration, Instant};
 
 /// One sleep; then the waiter looks whether it can still be woken.
@@ -132,11 +131,8 @@ fn until<V: Copy>(
     let (watch, barrier) = (&region.log().control().watch, region.log().barrier());
     let mut look = || Some(load()).filter(|value| reached(*value));
     let deadline = timeout.and_then(deadline);
-    for _ in 0..POLLS {
-        if let Some(value) = look() {
-            return Ok(value);
-        }
-        futex::give_way();
+    if let Some(value) = poll(&mut look) {
+        return Ok(value);
     }
     loop {
         let turn = watch.enter(offset, barrier);

@@ -133,7 +133,7 @@ pub struct Reader {
     end: usize,
 }
 
-/// What a reader keeps room for, at the least, before a read.
+/// What is read at a time: no more than stays in a core's own cache until it has been used.
 const ROOM: usize = 64 << 10;
 
 impl Reader {
@@ -162,7 +162,8 @@ impl Reader {
                 self.buffer.resize(self.buffer.len().saturating_mul(2).max(ROOM.saturating_mul(4)), 0);
             }
         }
-        self.buffer.get_mut(self.end..).unwrap_or_default()
+        let end = self.end.saturating_add(ROOM).min(self.buffer.len());
+        self.buffer.get_mut(self.end..end).unwrap_or_default()
     }
 
     /// Notes that `count` bytes were put into [`Reader::space`].
