@@ -79,7 +79,8 @@ pub struct Producer {
     pub lock_waiters: AtomicU32,
     /// Log position (words since the start) up to which records are whole.
     pub tail: AtomicU64,
-    /// `tail + 1` while the record at `tail` is whole, but perhaps neither indexed, stored nor published.
+    /// `tail + 1` while the record at `tail` is whole, but perhaps neither indexed, stored nor published; with the highest
+    /// bit set, the two records from there on.
     pub intent: AtomicU64,
     /// A recent value of `acked`, so that a store need not touch the arbiter's line.
     pub acked_seen: AtomicU64,

@@ -7,7 +7,8 @@
 //! 3. enter it in the pending index, 4. store the bytes in the replica, 5. move the tail past the record.
 //!
 //! Steps 3 to 5 only depend on the record and may be repeated, so a takeover repeats them ([`HostLog::recover`]): the
-//! record is a redo log of one entry. A death before step 2 leaves nothing behind.
+//! record is a redo log of one entry (of two, for a leased atomic on two lines). A death before step 2 leaves nothing
+//! behind.
 //!
 //! A record stays in the ring until its acknowledgement, so `[acked, tail)` is the set of own pending operations.
 //! Three hash tables lead from an address to the newest pending record there: for records within one 8-byte word,

@@ -210,7 +210,8 @@ fn an_arbiter_survives_any_bytes_in_the_shared_memory() {
                     area.control.arbiter.acked.store(replica.acked(), Relaxed);
                 }
                 if rng.chance(30) {
-                    producer.intent.store(producer.tail.load(Relaxed).wrapping_add(1), Relaxed);
+                    let pair = u64::from(rng.chance(50)) << 63;
+                    producer.intent.store(producer.tail.load(Relaxed).wrapping_add(1) | pair, Relaxed);
                 }
                 let mut out = Vec::new();
                 match rng.below(5) {

@@ -4,8 +4,10 @@
 use dsm_core::lock::{ARBITER, Seizure};
 use dsm_core::log::{Area, Door, HostLog, Writer};
 use dsm_core::memory::{Cells, Memory};
+use dsm_core::op::{AtomicOp, Rmw};
 use dsm_core::record::records;
 use dsm_core::sync::Ordering::Relaxed;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const RING: usize = 64;
@@ -86,6 +88,78 @@ fn a_refused_store_of_the_dead_leaves_nothing_behind() {
     log.drain(0, RING, &mut out).unwrap();
     let places: Vec<u64> = records(&out).map(|record| record.unwrap().place).collect();
     assert_eq!(places, [0, 2, 40, 8]);
+}
+
+/// Memory whose writer dies in its n-th write, before any byte of it.
+struct Fuse<'a>(&'a Cells, Cell<usize>);
+
+impl Memory for Fuse<'_> {
+    fn write(&self, offset: u64, bytes: &[u8]) {
+        let left = self.1.get().checked_sub(1).unwrap_or_else(|| std::panic::resume_unwind(Box::new("dead")));
+        self.1.set(left);
+        self.0.write(offset, bytes);
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) {
+        self.0.read(offset, out);
+    }
+}
+
+/// Under the lease, an atomic whose operand lies on two lines, or pages, is two records; nobody gets half of it.
+#[test]
+fn an_atomic_on_two_lines_is_whole_whoever_dies() {
+    let ring = 256;
+    for (offset, width) in [(60, 8), (63, 2), (64 - 14, 16), (128 - 2, 16), (4096 - 4, 8)] {
+        for writes in 0..=2 {
+            let area = Area::<256, INDEX, 2, 1>::boxed(1);
+            let log: HostLog<'_, 256, INDEX, 2, 1> = area.log();
+            let memory = Cells::zeroed(2 * 4096);
+            assert!(log.try_lease());
+            // Others are pending there, also in the buckets of the words.
+            log.store(&memory, &Hand(1), Door::Direct, offset & !7, &[7; 8]);
+            log.store(&memory, &Hand(1), Door::Direct, (offset | 63) + 1, &[7; 8]);
+            let read = || {
+                let mut bytes = [0; 16];
+                memory.read(offset, &mut bytes[..width]);
+                u128::from_le_bytes(bytes)
+            };
+            let add = AtomicOp::new(Rmw::Add, width as u8, 0x1111_1111_1111_1111_1111_1111_1111_1111);
+            let (before, pending) = (read(), area.control.producer.tail.load(Relaxed));
+            let fuse = Fuse(&memory, Cell::new(writes));
+            let done = catch_unwind(AssertUnwindSafe(|| log.atomic(&fuse, &Hand(2), offset, &add)));
+            assert_eq!(done.is_ok(), writes == 2);
+            if writes < 2 {
+                assert_eq!(log.lock().seize(|process| process == 2), Seizure::Taken);
+                log.recover(&memory, |_, _| true);
+                log.lock().release_to_all();
+            }
+            assert_eq!(read(), add.apply(before), "{width} bytes at {offset}, {writes} writes");
+            let covers = |at: u64| log.covered(at & !63, 1 << (at & 63)) != 0;
+            assert!((offset..offset + width as u64).all(covers), "not all of it is pending");
+            let mut out = Vec::new();
+            log.drain(pending, ring, &mut out).unwrap();
+            let places: Vec<u64> = records(&out).map(|record| record.unwrap().place).collect();
+            assert_eq!(places, [offset, (offset | 63) + 1]);
+        }
+    }
+    // Where one half may not be stored, neither is, and what is pending there stays so.
+    let area = Area::<RING, INDEX, 1, 1>::boxed(1);
+    let log: SmallLog<'_> = area.log();
+    let memory = Cells::zeroed(4096);
+    assert!(log.try_lease());
+    log.store(&memory, &Hand(1), Door::Direct, 56, &[7; 8]);
+    let tail = area.control.producer.tail.load(Relaxed);
+    let add = AtomicOp::new(Rmw::Add, 8, 1);
+    let fuse = Fuse(&memory, Cell::new(0));
+    assert!(catch_unwind(AssertUnwindSafe(|| log.atomic(&fuse, &Hand(2), 60, &add))).is_err());
+    assert_eq!(log.lock().seize(|process| process == 2), Seizure::Taken);
+    log.recover(&memory, |offset, len| offset + len <= 64);
+    log.recover(&memory, |_, _| true);
+    log.lock().release_to_all();
+    let mut bytes = [0; 16];
+    memory.read(56, &mut bytes);
+    assert_eq!(u128::from_le_bytes(bytes), u128::from_le_bytes([7; 16]) >> 64);
+    assert_eq!((area.control.producer.tail.load(Relaxed), log.covered(0, u64::MAX)), (tail, 0xff << 56));
 }
 
 #[test]

@@ -6,16 +6,22 @@
 //! - `leased` is set only under the lock, in a state in which the server has answered every atomic of this log: what
 //!   is read under the lease misses none;
 //! - no atomic is logged for the server while it is set;
+//! - an operand that lies on two lines is stored whole or not at all, whoever dies, although it takes two records;
 //! - it is cleared, and [`Kind::Yield`] logged, under one hold of the lock: every store of a leased atomic precedes
 //!   that record, and the server lets no other host touch a segment before it has it.
 
 use super::HostLog;
+use crate::limits::LINE;
 use crate::lock::ARBITER;
 use crate::log::Writer;
 use crate::memory::Memory;
 use crate::op::AtomicOp;
-use crate::record::{AtomicBody, HEADER_WORDS, Kind, SyncBody, by_line};
-use crate::sync::Ordering::{Acquire, Relaxed};
+use crate::record::{AtomicBody, HEADER_WORDS, Kind, SyncBody, by_line, header};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::compiler_fence;
+
+/// Set in the intent when it is for two records.
+pub(super) const PAIR: u64 = 1 << 63;
 
 impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize>
     HostLog<'a, RING, INDEX, PAGES, SEATS>
@@ -75,15 +81,48 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
             let old = u128::from_le_bytes(bytes);
             let new = op.apply(old);
             if new != old {
-                let bytes = new.to_le_bytes();
-                for (offset, piece) in by_line(offset, &bytes[..width]) {
-                    self.append_store(&mut hold, memory, writer, offset, piece);
+                let bytes = &new.to_le_bytes()[..width];
+                if offset % LINE + width as u64 <= LINE {
+                    self.append_store(&mut hold, memory, writer, offset, bytes);
+                } else {
+                    self.append_pair(memory, offset, bytes);
                 }
             }
             old
         });
         self.leave_fully(hold, writer);
         old
+    }
+
+    /// Stores bytes on two lines: a record for each, and one intent and one step of the tail for both. There is room.
+    fn append_pair(&self, memory: &impl Memory, offset: u64, bytes: &[u8]) {
+        // Neighbouring lines are in different buckets, so the second record is never linked to the first.
+        debug_assert!(INDEX > 1 && bytes.len() <= 16);
+        let producer = &self.control().producer;
+        let tail = producer.tail.load(Relaxed);
+        let mut end = tail;
+        for (offset, piece) in by_line(offset, bytes) {
+            let mut payload = [0; 16];
+            payload[..piece.len()].copy_from_slice(piece);
+            let prev = self.link(self.store_bucket(offset, piece.len()), end, |_, _| false);
+            let [low, high] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| payload[at + byte])));
+            // A word too many for a short piece: what follows it is written later.
+            let words = [header(Kind::Store, 0, piece.len() as u16, prev), offset, low, high];
+            for (at, word) in (0..).zip(words) {
+                self.word(end.wrapping_add(at)).store(word, Relaxed);
+            }
+            end = end.wrapping_add(words_of(piece));
+        }
+        // Release, and no later store moves up: whoever finds the intent finds both records.
+        producer.intent.store(tail.wrapping_add(1) | PAIR, Release);
+        compiler_fence();
+        let mut at = tail;
+        for (offset, piece) in by_line(offset, bytes) {
+            self.store_bucket(offset, piece.len()).store(at.wrapping_add(1), Relaxed);
+            memory.write(offset, piece);
+            at = at.wrapping_add(words_of(piece));
+        }
+        self.advance(tail, end.wrapping_sub(tail) as usize);
     }
 
     /// Logs an atomic for the server; false when authority has been leased to this host meanwhile.
@@ -133,4 +172,9 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         lock.release();
         room
     }
+}
+
+/// Words of the record of a store.
+fn words_of(bytes: &[u8]) -> u64 {
+    (HEADER_WORDS + bytes.len().div_ceil(8)) as u64
 }
