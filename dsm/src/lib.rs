@@ -80,6 +80,15 @@
 //! The kernel cannot be trapped: `read(2)`, `recv(2)`, `getrandom(2)` and all else that stores to shared memory on
 //! behalf of a system call fails with `EFAULT`. Use [`io`], or a hole ([`Shared::hole`](typed::Shared::hole),
 //! [`Session::raw_hole`]).
+//!
+//! # Features
+//!
+//! Both are on by default, and only add to what is there without them.
+//!
+//! - `embedded`: a program that links the library can be run again as arbiter, server and daemon. Without it, joining a
+//!   session where no arbiter runs is an error.
+//! - `async`: asynchronous variants of what waits (`lock_async`, `wait_async`, ...), on the reactor of `async-io`, which has
+//!   a thread of its own once it is used.
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("dsm captures stores by decoding x86-64 instructions under Linux signals; no other target is supported");
