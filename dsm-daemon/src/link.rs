@@ -5,7 +5,7 @@ use dsm_core::sys::passing;
 use dsm_core::wire::{FrameHeader, FrameKind, Reader};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::task::Context;
@@ -178,9 +178,10 @@ impl Link {
         self.broken
     }
 
-    /// Ends the connection.
+    /// Ends the connection. The other side sees it now: whoever holds this may need it for longer.
     pub fn cut(&mut self) {
         self.broken = true;
+        let _ = self.io.get_ref().shutdown(Shutdown::Both);
     }
 
     /// Is there anything to do for this link? Else asks to be woken. `intake`: whether reading is wanted.

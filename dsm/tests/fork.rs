@@ -527,10 +527,10 @@ static LOG: OnceLock<Watch> = OnceLock::new();
 /// Runs in the child before the library makes it a process of its own: its parent dies first.
 extern "C" fn kill_the_parent() {
     let watch = LOG.get().expect("set before there is a child");
+    let parent = std::os::unix::process::parent_id() as i32;
     // SAFETY: asks to be killed, should this hang.
     unsafe { libc::alarm(2 * PATIENCE.as_secs() as u32) };
-    let parent = std::os::unix::process::parent_id() as libc::pid_t;
-    // SAFETY: ends the parent.
+    // SAFETY: ends the parent, which waits.
     unsafe { libc::kill(parent, libc::SIGKILL) };
     eventually("the parent is buried", || watch.waits().all(|process| process == 0));
 }

@@ -182,9 +182,11 @@ impl Arbiter {
                 questions.push((*id, ask));
             }
         }
-        // Who wants to join may be what one that has gone has become (`exec`): that one comes first.
-        let (joins, others): (Vec<_>, Vec<_>) =
-            questions.into_iter().partition(|(_, ask)| matches!(ask, Ask::Join { .. }));
+        // Who wants to join may be what one that has gone has become (`exec`): that one comes first. What else they ask
+        // is answered in its turn.
+        let joins = |(id, ask): &(u64, Ask)| matches!(ask, Ask::Join { .. }).then_some(*id);
+        let joining: Vec<u64> = questions.iter().filter_map(joins).collect();
+        let (joins, others): (Vec<_>, Vec<_>) = questions.into_iter().partition(|(id, _)| joining.contains(id));
         for (id, ask) in others {
             busy = true;
             self.answer(id, ask, around);
