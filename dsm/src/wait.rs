@@ -38,6 +38,24 @@ pub(crate) struct Wait<'a> {
     pub(crate) token: u64,
 }
 
+/// A wait that was left, to be gone on with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Left {
+    process: u32,
+    births: u32,
+    token: u64,
+}
+
+/// What waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Waiter {
+    /// A thread, which sleeps.
+    Thread,
+    /// A task, which is woken by the bell.
+    #[cfg(feature = "async")]
+    Task,
+}
+
 impl<'a> Wait<'a> {
     /// Claims a slot.
     pub(crate) fn begin(region: &'a Region) -> Self {
@@ -93,6 +111,19 @@ impl<'a> Wait<'a> {
         });
     }
 
+    /// What it takes to go on with this wait later. It must be gone on with, or the slot is never free again.
+    pub(crate) fn leave(self) -> Left {
+        let left = Left { process: self.process, births: self.births, token: self.token };
+        std::mem::forget(self);
+        left
+    }
+
+    /// Goes on with a wait, in the region where it was begun.
+    pub(crate) fn resume(region: &'a Region, left: Left) -> Self {
+        let Left { process, births, token } = left;
+        Self { region, slot: &region.log().slots()[usize::from(token as u16)], process, births, token }
+    }
+
     /// Stops waiting: the answer, when it comes, frees the slot.
     pub(crate) fn abandon(self) {
         if self.ours() && self.slot.abandon() {
@@ -146,6 +177,32 @@ impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if self.ours() {
             self.slot.free(self.token, self.process);
+        }
+    }
+}
+
+impl Waiter {
+    /// Begins a wait, of a region that is not lost.
+    ///
+    /// # Errors
+    /// When too many tasks wait already, or there is no bell to wake them.
+    pub(crate) fn begin(self, region: &Region) -> Result<Wait<'_>> {
+        match self {
+            Self::Thread => Ok(Wait::begin(region)),
+            #[cfg(feature = "async")]
+            Self::Task => crate::sync::asynchronous::begin(region),
+        }
+    }
+
+    /// The answer, or `None` at the deadline. For a thread, the future is ready when it is first polled.
+    ///
+    /// # Errors
+    /// When it can no longer come.
+    pub(crate) async fn answer(self, wait: &Wait<'_>, deadline: Option<Instant>) -> Result<Option<Answer>> {
+        match self {
+            Self::Thread => wait.answer(deadline),
+            #[cfg(feature = "async")]
+            Self::Task => crate::sync::asynchronous::answer_by(wait.region, wait, deadline).await,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 mod common;
 
-use async_io::{Timer, block_on};
-use common::{Cluster, PATIENCE, eventually, join_by_environment, role};
+use async_io::Timer;
+use common::{Cluster, PATIENCE, eventually, join_by_environment, role, run};
 use dsm::prelude::*;
 use futures_lite::future::{or, poll_once, zip};
 use std::future::Future;
@@ -12,15 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(30);
-
-/// The result of a future, or a failure when that takes too long.
-fn run<T>(future: impl Future<Output = T>) -> T {
-    block_on(or(async { Some(future.await) }, async {
-        Timer::after(PATIENCE).await;
-        None
-    }))
-    .expect("it never ends")
-}
 
 /// `None` when the future is not done after a short while; it is dropped then.
 async fn briefly<T>(future: impl Future<Output = T>) -> Option<T> {
