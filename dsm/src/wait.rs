@@ -2,6 +2,7 @@
 //! Every wait ends: with the answer, with the caller's deadline, or when the answer can no longer come.
 
 use crate::hands::hands;
+use crate::patient::patiently;
 use crate::region::Region;
 use crate::{Error, Result};
 use dsm_core::limits::SLOTS;
@@ -101,14 +102,19 @@ impl<'a> Wait<'a> {
     }
 
     /// Submits the record whose answer this waits for.
-    pub(crate) fn submit(&self, kind: Kind, flags: u8, object: u32, amount: u32) {
+    ///
+    /// # Errors
+    /// When the session ends while this waits for room.
+    pub(crate) fn submit(&self, kind: Kind, flags: u8, object: u32, amount: u32) -> Result<()> {
         let body = SyncBody { token: self.token, amount, process: self.process };
         let log = self.region.log();
-        self.region.with_log(|| {
-            if self.ours() {
-                log.submit(self.region, kind, flags, u64::from(object), bytemuck::bytes_of(&body));
-            }
-        });
+        patiently(self.region, |writer| {
+            self.region.with_log(|| {
+                if self.ours() {
+                    log.submit(writer, kind, flags, u64::from(object), bytemuck::bytes_of(&body));
+                }
+            });
+        })
     }
 
     /// What it takes to go on with this wait later. It must be gone on with, or the slot is never free again.
@@ -208,9 +214,14 @@ impl Waiter {
 }
 
 /// Submits a synchronising record of this wait.
-pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token: u64, amount: u32) {
+///
+/// # Errors
+/// When the session ends while this waits for room.
+pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token: u64, amount: u32) -> Result<()> {
     let body = SyncBody { token, amount, process: region.process() };
-    region.with_log(|| region.log().submit(region, kind, flags, u64::from(object), bytemuck::bytes_of(&body)));
+    patiently(region, |writer| {
+        region.with_log(|| region.log().submit(writer, kind, flags, u64::from(object), bytemuck::bytes_of(&body)));
+    })
 }
 
 /// An atomic operation at its place in the total order. Usable in the trap door.
@@ -285,7 +296,7 @@ fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
 /// Returns when everything that this process did before is ordered and applied here.
 pub(crate) fn fence(region: &Region, timeout: Option<Duration>) -> Result<()> {
     let wait = Wait::begin(region);
-    wait.submit(Kind::Fence, 0, 0, 0);
+    wait.submit(Kind::Fence, 0, 0, 0)?;
     if wait.answer(timeout.and_then(deadline))?.is_none() {
         wait.abandon();
         return Err(Error::TimedOut(timeout.unwrap_or_default()));

@@ -1,15 +1,18 @@
 //! Asynchronous waits: on one thread, across hosts; what a dropped future leaves; load; the end of the session.
 
 mod common;
+#[path = "common/tasks.rs"]
+mod tasks;
 
 use async_io::Timer;
-use common::{Cluster, PATIENCE, eventually, join_by_environment, role, run};
+use common::{Cluster, PATIENCE, eventually, join_by_environment, role};
 use dsm::prelude::*;
 use futures_lite::future::{or, poll_once, zip};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tasks::run;
 
 const SHORT: Duration = Duration::from_millis(30);
 

@@ -3,8 +3,10 @@
 #![allow(missing_docs, reason = "test types")]
 
 mod common;
+#[path = "common/tasks.rs"]
+mod tasks;
 
-use common::{Cluster, PATIENCE, join_by_environment, role, run};
+use common::{Cluster, PATIENCE, join_by_environment, role};
 use dsm::collective::{Max, Min, Sum};
 use dsm::{Error, Session, Team};
 use futures_lite::future::{or, poll_once, zip};
@@ -15,6 +17,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
+use tasks::run;
 
 #[dsm::shared]
 #[derive(Debug, PartialEq)]

@@ -11,6 +11,7 @@
 
 use super::said::{Said, What, compare};
 use super::team::{State, Team};
+use crate::patient::publish_all;
 use crate::place::Place;
 use crate::wait::{Left, Wait, Waiter, deadline};
 use crate::{Error, Result};
@@ -57,12 +58,14 @@ pub(super) struct Line(Mutex<Calls>);
 #[derive(Debug)]
 struct Calls {
     progress: Option<Progress>,
+    /// The region's `births` when it was taken: a call of the parent of a `fork` is never over in its child.
+    births: u32,
     waiting: Vec<Waker>,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Self(Mutex::new(Calls { progress: Some(Progress::default()), waiting: Vec::new() }))
+        Self(Mutex::new(Calls { progress: Some(Progress::default()), births: 0, waiting: Vec::new() }))
     }
 }
 
@@ -71,13 +74,20 @@ impl Line {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, cx: &Context<'_>) -> Poll<Progress> {
+    fn take(&self, cx: &Context<'_>, births: u32) -> Poll<Result<Progress>> {
         let mut calls = self.calls();
-        let progress = calls.progress.take();
-        if progress.is_none() && !calls.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        if let Some(progress) = calls.progress.take() {
+            calls.births = births;
+            return Poll::Ready(Ok(progress));
+        }
+        if calls.births != births {
+            let text = "this process was forked in the middle of a collective, which goes on in its parent alone";
+            return Poll::Ready(Err(Error::Unavailable(text.into())));
+        }
+        if !calls.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             calls.waiting.push(cx.waker().clone());
         }
-        progress.map_or(Poll::Pending, Poll::Ready)
+        Poll::Pending
     }
 
     fn bring_back(&self, progress: Progress) {
@@ -115,7 +125,7 @@ impl<'a, 's> Call<'a, 's> {
     /// Begins a call, once this rank's last one is over.
     pub(super) async fn begin(team: &'a Team<'s>, waiter: Waiter, said: Said) -> Result<Self> {
         let State { rank, size, .. } = *team.state;
-        let progress = poll_fn(|cx| team.state.line.take(cx)).await;
+        let progress = poll_fn(|cx| team.state.line.take(cx, team.region.births())).await?;
         let mut call = Self { team, waiter, progress, rank, size };
         if call.progress.broken {
             return Err(Error::TeamBroken(team.state.name.clone()));
@@ -171,8 +181,8 @@ impl<'a, 's> Call<'a, 's> {
     }
 
     /// Puts at most a piece of data in the place of rank `rank`.
-    pub(super) fn put(&self, rank: usize, bytes: &[u8]) {
-        self.places(self.progress.rounds, rank).1.store_bytes(bytes);
+    pub(super) fn put(&self, rank: usize, bytes: &[u8]) -> Result<()> {
+        publish_all(self.places(self.progress.rounds, rank).1, bytes)
     }
 
     /// Gets what was put in the place of rank `rank` before the last round's barrier.
@@ -184,11 +194,11 @@ impl<'a, 's> Call<'a, 's> {
     /// Waits until all ranks have put what they have for this round, and looks whether it is of the same call.
     pub(super) async fn round(&mut self, last: bool) -> Result<()> {
         self.progress.said.round = self.progress.rounds + 1;
-        self.places(self.progress.rounds, self.rank).0.store_bytes(bytemuck::bytes_of(&self.progress.said));
+        publish_all(self.places(self.progress.rounds, self.rank).0, bytemuck::bytes_of(&self.progress.said))?;
         if self.size > 1 {
             let Team { region, state, timeout } = self.team;
             let wait = self.waiter.begin(region)?;
-            wait.submit(Kind::Arrive, 0, state.barrier, 0);
+            wait.submit(Kind::Arrive, 0, state.barrier, 0)?;
             self.progress.arrived = Some(Arrived { wait: wait.leave(), last, cancelled: false });
             if !self.outcome(*timeout).await? {
                 return Err(Error::TimedOut(timeout.unwrap_or_default()));
@@ -234,7 +244,7 @@ impl<'a, 's> Call<'a, 's> {
         if let Some(arrived) = self.progress.arrived.as_mut().filter(|arrived| !arrived.cancelled) {
             arrived.cancelled = true;
             let wait = Wait::resume(self.team.region, arrived.wait);
-            wait.submit(Kind::Cancel, BARRIER, self.team.state.barrier, 0);
+            let _ = wait.submit(Kind::Cancel, BARRIER, self.team.state.barrier, 0);
             wait.leave();
         }
     }

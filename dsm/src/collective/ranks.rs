@@ -60,7 +60,7 @@ impl<'a, 's> Ranks<'a, 's> {
         for step in call.steps::<T>(values.len()) {
             let values = &mut values[step.elements];
             if call.rank == root {
-                call.put(root, &bytes_of(values)[step.bytes.clone()]);
+                call.put(root, &bytes_of(values)[step.bytes.clone()])?;
             }
             call.round(step.last).await?;
             if call.rank != root {
@@ -140,7 +140,7 @@ impl<'a, 's> Ranks<'a, 's> {
                 // Nobody else writes during a scatter, so each rank's place is there for what it is to get.
                 for rank in 0..size {
                     let share = &values[rank * each..][step.elements.clone()];
-                    call.put(rank, &bytes_of(share)[step.bytes.clone()]);
+                    call.put(rank, &bytes_of(share)[step.bytes.clone()])?;
                 }
             }
             call.round(step.last).await?;
@@ -160,7 +160,7 @@ async fn combine<T: Plain>(
     let mut others = Vec::new();
     for step in call.steps::<T>(values.len()) {
         let values = &mut values[step.elements];
-        call.put(call.rank, &bytes_of(values)[step.bytes.clone()]);
+        call.put(call.rank, &bytes_of(values)[step.bytes.clone()])?;
         call.round(step.last).await?;
         if !wanted || values.is_empty() {
             continue;
@@ -183,7 +183,7 @@ async fn combine<T: Plain>(
 /// Collects all ranks' `values`, one rank's behind the other's, in `all`, unless that is empty.
 async fn collect<T: Plain>(mut call: Call<'_, '_>, values: &[T], all: &mut [T]) -> Result<()> {
     for step in call.steps::<T>(values.len()) {
-        call.put(call.rank, &bytes_of(&values[step.elements.clone()])[step.bytes.clone()]);
+        call.put(call.rank, &bytes_of(&values[step.elements.clone()])[step.bytes.clone()])?;
         call.round(step.last).await?;
         if !all.is_empty() {
             for rank in 0..call.size {

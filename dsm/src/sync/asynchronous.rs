@@ -5,6 +5,7 @@
 //! the arbiter for a bell, which blocks for that one short exchange.
 
 use super::bell::{Bell, until};
+use super::owned::owned;
 use super::{LockError, LockResult, Mutex, MutexGuard, ReadLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::{OwnedMutex, OwnedMutexGuard, OwnedRwLock, OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 use super::{OwnedSemaphore, OwnedSemaphoreGuard};
@@ -75,7 +76,7 @@ impl<'a> Asked<'a> {
             return Err(error);
         }
         let wait = begin(region)?;
-        submit(region, kind, 0, object, wait.token, units);
+        submit(region, kind, 0, object, wait.token, units)?;
         Ok(Self { region, wait: Some(wait), kind, object, units, process: std::process::id() })
     }
 
@@ -103,11 +104,11 @@ impl Drop for Asked<'_> {
             (_, Some(_)) => {}
             (Kind::Acquire, None) => {
                 // The order says whether it was granted before this; then the units go back.
-                submit(region, Kind::Cancel, 0, object, wait.token, self.units);
+                let _ = submit(region, Kind::Cancel, 0, object, wait.token, self.units);
                 wait.abandon();
             }
             (Kind::Arrive, None) => {
-                submit(region, Kind::Cancel, BARRIER, object, wait.token, 0);
+                let _ = submit(region, Kind::Cancel, BARRIER, object, wait.token, 0);
                 wait.abandon();
             }
             (_, None) => wait.abandon(),
@@ -180,8 +181,7 @@ impl OwnedSemaphore {
     /// # Errors
     /// As there.
     pub async fn acquire_async(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
-        let result = self.inner().acquire_async(units).await;
-        self.owned(result)
+        owned(self.inner().acquire_async(units).await, self.session())
     }
 }
 
@@ -223,8 +223,7 @@ impl<T: SharedType> OwnedMutex<T> {
     /// # Errors
     /// As there.
     pub async fn lock_async(&self) -> LockResult<OwnedMutexGuard<T>> {
-        let result = self.inner().lock_async().await;
-        self.owned(result)
+        owned(self.inner().lock_async().await, self.session())
     }
 }
 
@@ -234,8 +233,7 @@ impl<T: SharedType> OwnedRwLock<T> {
     /// # Errors
     /// As there.
     pub async fn read_async(&self) -> LockResult<OwnedRwLockReadGuard<T>> {
-        let result = self.inner().read_async().await;
-        self.owned_reader(result)
+        owned(self.inner().read_async().await, self.session())
     }
 
     /// See [`RwLock::write_async`].
@@ -243,8 +241,7 @@ impl<T: SharedType> OwnedRwLock<T> {
     /// # Errors
     /// As there.
     pub async fn write_async(&self) -> LockResult<OwnedRwLockWriteGuard<T>> {
-        let result = self.inner().write_async().await;
-        self.owned_writer(result)
+        owned(self.inner().write_async().await, self.session())
     }
 }
 

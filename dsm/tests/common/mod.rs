@@ -8,7 +8,6 @@ use dsm_core::sync::Ordering::{Acquire, Relaxed, Release};
 use dsm_core::sys::{map, passing};
 use dsm_core::wire::control::{Ask, Told, frame, parse};
 use dsm_core::wire::{FrameKind, Hello, Reader, Role};
-use futures_lite::future::or;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -251,15 +250,6 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "it never came about that {what}");
         std::thread::sleep(Duration::from_micros(50));
     }
-}
-
-/// The result of a future, or a failure when that takes too long.
-pub fn run<T>(future: impl Future<Output = T>) -> T {
-    async_io::block_on(or(async { Some(future.await) }, async {
-        async_io::Timer::after(PATIENCE).await;
-        None
-    }))
-    .expect("it never ends")
 }
 
 /// Ends this process when its tests hang.
