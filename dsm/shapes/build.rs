@@ -393,11 +393,11 @@ fn operate_by(field: &Field, base: &str) -> String {
         Kind::Word => by("word_field", &update),
         Kind::Checked => by("checked_field", &set),
         Kind::Atomic | Kind::Flag => by("atomic_field", ""),
-        Kind::Array if field.ty.is_copy => by("copied_array_field", &set),
+        Kind::Array if field.ty.is_copy => by("copied_field", &format!("{set}, array_field")),
         Kind::Array => by("array_field", ""),
         Kind::Pointer => by("pointer_field", &update),
         Kind::Named if field.ty.is_plain => by("plain_field", &update),
-        Kind::Named if field.ty.is_copy => by("copied_field", &set),
+        Kind::Named if field.ty.is_copy => by("copied_field", &format!("{set}, field")),
         Kind::Named | Kind::Versioned => by("field", ""),
     }
 }

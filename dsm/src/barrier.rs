@@ -42,6 +42,8 @@ pub struct Barrier<'s> {
 pub struct BarrierWaitResult(bool);
 
 /// A phase: arrives and waits when it is dropped, so that a scope is a phase.
+///
+/// It stands for a party, not for a thread: it may be sent to another thread, which then arrives and waits.
 #[derive(Debug)]
 #[must_use = "the phase ends, and waits, at once when the guard is not kept"]
 pub struct BarrierGuard<'s> {
@@ -83,11 +85,11 @@ impl<'s> Barrier<'s> {
             return Err(error);
         }
         let wait = Wait::begin(self.region);
-        wait.submit(Kind::Arrive, 0, self.id, 0);
+        wait.submit(Kind::Arrive, 0, self.id, 0)?;
         let answer = match wait.answer(timeout.and_then(deadline))? {
             Some(answer) => Some(answer),
             None => {
-                wait.submit(Kind::Cancel, BARRIER, self.id, 0);
+                wait.submit(Kind::Cancel, BARRIER, self.id, 0)?;
                 wait.answer(None)?
             }
         };

@@ -35,7 +35,7 @@ pub enum Error {
     #[error("{0}")]
     Permission(String),
     /// The session has ended on this host.
-    #[error("session {session:?} has ended on this host: {}", describe(*why))]
+    #[error("session {session:?} has ended on this host: {why}")]
     SessionEnded {
         /// Name of the session.
         session: String,
@@ -57,7 +57,8 @@ pub enum Error {
     /// A rank of the team has left or died, so its collectives can never be completed.
     #[error("team {0:?} is broken: a rank has left or died")]
     TeamBroken(String),
-    /// The ranks of a team have called different collectives, or the same with different lengths, types or roots.
+    /// The ranks of a team have called different collectives, or the same with different lengths, types or roots; or one
+    /// of them has given up its call half way.
     #[error("{0}")]
     CollectiveMismatch(String),
     /// Processes that work together do not agree: on how many they are. The text says who did what.
@@ -77,6 +78,15 @@ pub enum Error {
     /// Another process has stored bytes that make no value of the type.
     #[error(transparent)]
     InvalidValue(#[from] crate::typed::InvalidValue),
+    /// Another process has stored what is no text.
+    #[error(transparent)]
+    InvalidText(#[from] crate::typed::InvalidText),
+    /// A text or a list has no room for so much.
+    #[error(transparent)]
+    Capacity(#[from] crate::typed::CapacityError),
+    /// A pointer that leads to no value of its type, or that cannot be stored.
+    #[error(transparent)]
+    BadPointer(#[from] crate::typed::BadPointer),
     /// The system refused.
     #[error("{what}: {source}")]
     System {
@@ -91,16 +101,6 @@ pub enum Error {
 impl std::fmt::Debug for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
-    }
-}
-
-fn describe(why: Ended) -> &'static str {
-    match why {
-        Ended::ServerGone => "the connection to its server broke",
-        Ended::ArbiterStopped => "the arbiter was told to stop",
-        Ended::LogCorrupt => "a process wrote nonsense into the host's log",
-        Ended::Refused => "server and arbiter do not understand each other",
-        Ended::ShutDown => "somebody ended it",
     }
 }
 

@@ -45,6 +45,7 @@
 //!
 //! A field that is an array is reached as a [`Slice`](crate::Slice): `get`, `set`, `iter`, `fill`, ranges. An array can also
 //! have a name of its own, with a length that the program chooses. [`chunk`](crate::Slice::chunk) is the share of one rank.
+//! Of an array of structs, [`at`](crate::Slice::at) gives the handle of one, [`handles`](crate::Slice::handles) those of all.
 //!
 //! ```
 //! # fn main() -> dsm::Result<()> {
@@ -166,6 +167,44 @@
 //! # }
 //! ```
 //!
+//! # Ranks that compute together
+//!
+//! The processes that started together are a [`Team`](crate::Team): [`collective`](crate::collective) has what all of them
+//! do at once, each with a part in the result.
+//!
+//! ```
+//! use dsm::collective::Sum;
+//!
+//! # fn main() -> dsm::Result<()> {
+#![doc = include_str!("sync/example.txt")]
+//! let world = session.world()?;
+//! let seed = world.broadcast(0, 42u64)?; // rank 0's, for all
+//! let total = world.all_reduce(seed, Sum)?; // of all, for all
+//! assert_eq!(total, 42 * world.size() as u64);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Tasks
+//!
+//! What waits has an asynchronous variant, on the reactor of `async-io`, for any executor. Its future can be dropped at any
+//! time: a place in a line is given up, an arrival taken back.
+//!
+//! ```
+//! # fn main() -> dsm::Result<()> {
+#![doc = include_str!("sync/example.txt")]
+//! let (lock, gate) = (session.semaphore("lock", 1)?, session.semaphore("gate", 0)?);
+//! async_io::block_on(async {
+//!     {
+//!         let _g = lock.lock_async().await?;
+//!         gate.post(1)?;
+//!     }
+//!     gate.wait_async().await?;
+//!     session.world()?.barrier_async().await
+//! })
+//! # }
+//! ```
+//!
 //! # Texts, lists, pointers
 //!
 //! [`Text<N>`](crate::Text) and [`List<T, N>`](crate::List) are strings and vectors of bounded length; a
@@ -182,7 +221,7 @@
 //!     pub twin: Pointer<City>,
 //! }
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> dsm::Result<()> {
 #![doc = include_str!("sync/example.txt")]
 //! let cities = session.array::<City>("cities", 2)?;
 //! let (one, other) = (cities.at(0), cities.at(1));

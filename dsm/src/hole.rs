@@ -4,18 +4,16 @@
 //! The working copy is why `&mut T` is sound here: a reference into memory that another host can change would be
 //! undefined behaviour.
 
+use crate::patient::patiently;
 use crate::place::Place;
 use crate::region::Region;
 use crate::typed::{Shared, SharedType, Slice, has_opaque, restore};
 use crate::{Error, Result};
-use dsm_core::bias::Favour;
 use dsm_core::diff;
-use dsm_core::limits::{LINE, PAGE};
-use dsm_core::log::Writer;
+use dsm_core::limits::PAGE;
 use dsm_core::sys::map::Range;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::PoisonError;
 
 /// A working copy of a shared value, or of a run of them.
@@ -23,6 +21,8 @@ use std::sync::PoisonError;
 /// What others write meanwhile to bytes that this hole does not change survives. What is under a lock, or a
 /// [`Versioned`](crate::Versioned), is left as it is, whatever becomes of its copy in here: it is changed by its own
 /// methods.
+///
+/// The copy is private to the hole, not to a thread: a hole may be sent to another thread and filled there.
 ///
 /// ```
 /// # fn main() -> dsm::Result<()> {
@@ -60,8 +60,6 @@ pub(crate) struct Buffer<'s> {
 
 /// What is copied at a time when a hole is opened, in bytes.
 const PIECE: usize = 8 << 10;
-/// Lines of a page.
-const LINES: usize = (PAGE / LINE) as usize;
 /// What the stock keeps, in bytes.
 const STOCK: usize = 64 << 20;
 
@@ -222,72 +220,11 @@ impl<'s, T: SharedType> Hole<'s, T> {
 /// # Errors
 /// When the session has ended, or ends while this waits for room.
 pub(crate) fn publish(region: &Region, offset: u64, new: &[u8], old: &[u8]) -> Result<()> {
-    let patient = Patient(region);
-    let published = catch_unwind(AssertUnwindSafe(|| {
+    patiently(region, |writer| {
         diff::changes(offset, new, old, |offset, masks, lines| {
-            region.with_log(|| region.log().publish(region.memory(), &patient, offset, masks, lines));
+            region.with_log(|| region.log().publish(region.memory(), writer, offset, masks, lines));
         });
-    }));
-    published.or_else(|payload| match payload.downcast::<Lost>() {
-        Ok(lost) => Err(lost.0),
-        Err(payload) => resume_unwind(payload),
     })
-}
-
-/// A writer that does not panic when what it waits for can no longer come, but is unwound up to [`publish`]: without the
-/// panic hook, and so also while the thread panics already and drops its hole.
-struct Patient<'a>(&'a Region);
-
-struct Lost(Error);
-
-impl Writer for Patient<'_> {
-    fn number(&self) -> u32 {
-        self.0.number()
-    }
-
-    fn favour(&self) -> Option<&Favour> {
-        self.0.favour()
-    }
-
-    fn ring_doorbell(&self) {
-        self.0.ring_doorbell();
-    }
-
-    fn stalled(&self) {
-        if let Some(error) = self.0.lost() {
-            resume_unwind(Box::new(Lost(error)));
-        }
-    }
-
-    fn holds(&self) -> bool {
-        self.0.holds()
-    }
-
-    fn let_in(&self) {
-        self.0.let_in();
-    }
-}
-
-/// Publishes all of `bytes`, whatever was there before.
-pub(crate) fn publish_all(region: &Region, offset: u64, bytes: &[u8]) {
-    let mut at = offset;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let (within, left) = (at % LINE, (PAGE - at % PAGE) as usize);
-        if within == 0 && rest.len() as u64 >= LINE {
-            let count = left.min(rest.len()) / LINE as usize;
-            let lines = &rest.as_chunks::<64>().0[..count];
-            region.with_log(|| region.log().publish(region.memory(), region, at, &[u64::MAX; LINES][..count], lines));
-            (at, rest) = (at + count as u64 * LINE, &rest[count * LINE as usize..]);
-        } else {
-            let count = rest.len().min((LINE - within) as usize);
-            let mut line = [0; 64];
-            line[within as usize..][..count].copy_from_slice(&rest[..count]);
-            let mask = dsm_core::log::in_line(at, count);
-            region.with_log(|| region.log().publish(region.memory(), region, at - within, &[mask], &[line]));
-            (at, rest) = (at + count as u64, &rest[count..]);
-        }
-    }
 }
 
 impl<T: SharedType> Drop for Hole<'_, T> {

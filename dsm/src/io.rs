@@ -32,10 +32,10 @@
 //! scope with [`Session::raw_hole`](crate::Session::raw_hole).
 
 use crate::Error;
-use crate::hole::{Buffer, publish_all};
+use crate::hole::Buffer;
+use crate::patient::publish_all;
 use crate::place::Place;
 use crate::typed::{Shared, SharedType, Slice, has_opaque};
-use dsm_core::limits::LINE;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -86,8 +86,8 @@ impl<'s, T: SharedType> Target<'s> for Slice<'s, T> {
 /// What the buffer holds before is not said.
 ///
 /// # Errors
-/// What `fill` returns: nothing is stored then. When the session has ended, an error whose inner one is this crate's
-/// [`Error`].
+/// What `fill` returns: nothing is stored then. When the session has ended, also while this waits for room for what came,
+/// an error whose inner one is this crate's [`Error`].
 ///
 /// # Panics
 /// When `fill` says that it filled more than there is.
@@ -96,7 +96,7 @@ pub fn fill_with<'s>(to: impl Target<'s>, fill: impl FnOnce(&mut [u8]) -> io::Re
     let mut buffer = ready(to.place(), to.len())?;
     let count = fill(buffer.bytes_mut(to.len()))?;
     assert!(count <= to.len(), "{count} bytes were read into a buffer of {}", to.len());
-    store(to.place(), buffer.bytes(count));
+    publish_all(to.place(), buffer.bytes(count))?;
     Ok(count)
 }
 
@@ -174,7 +174,7 @@ fn exact(to: Slice<'_, u8>, mut read: impl FnMut(&mut [u8], usize) -> io::Result
             }
             Ok(count) => {
                 assert!(count <= wanted, "{count} bytes were read into a buffer of {wanted}");
-                store(to.place().at(done), buffer.bytes(count));
+                publish_all(to.place().at(done), buffer.bytes(count))?;
                 done += count;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -191,14 +191,6 @@ fn ready(place: Place<'_>, len: usize) -> io::Result<Buffer<'_>> {
         return Err(error.into());
     }
     Ok(Buffer::new(region, len)?)
-}
-
-fn store(place: Place<'_>, bytes: &[u8]) {
-    if bytes.len() as u64 <= LINE {
-        place.store_bytes(bytes);
-    } else {
-        publish_all(place.region(), place.offset(), bytes);
-    }
 }
 
 /// For I/O code: what the session's end causes, among the other errors of I/O.

@@ -105,6 +105,7 @@ mod hands;
 mod hole;
 pub mod io;
 mod join;
+mod patient;
 mod place;
 pub mod prelude;
 mod raw_hole;
@@ -187,7 +188,7 @@ pub use dsm_macros::main;
 ///     pub best: Pointer<Board>,
 /// }
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn main() -> dsm::Result<()> {
 #[doc = include_str!("sync/example.txt")]
 /// let board = session.open::<Board>("board")?;
 /// board.set_turn(board.turn() + 1); // a load and a store

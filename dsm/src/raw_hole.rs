@@ -14,6 +14,9 @@ use std::sync::PoisonError;
 /// For the scope, these pages of the view are private memory of this process: what other hosts (and other processes)
 /// store to them is seen here when the hole has been filled. Bytes that the hole did not change keep what others wrote.
 ///
+/// The pages are writable for all threads of the process, and so the hole belongs to the process: it may be sent to
+/// another thread and filled there.
+///
 /// ```
 /// # fn main() -> dsm::Result<()> {
 #[doc = include_str!("sync/example.txt")]

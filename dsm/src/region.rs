@@ -16,6 +16,7 @@ use dsm_core::memory::{Mapped, Memory};
 use dsm_core::segment::SegmentInfo;
 use dsm_core::sync::Ordering::{Acquire, Relaxed, Release};
 use dsm_core::sys::{event, map, membarrier, process};
+use dsm_core::wire::control::{Ask, Told};
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
@@ -249,6 +250,22 @@ impl Region {
         // SAFETY: replaced only by `replace_connection`, in the child of a fork, where no other thread is.
         let mutex = unsafe { &*self.connection.get() };
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the arbiter.
+    ///
+    /// # Errors
+    /// What it refuses; when it does not answer, why the session is over, if it is.
+    pub(crate) fn ask(&self, ask: &Ask) -> Result<(Told, Vec<OwnedFd>)> {
+        self.ask_by(&mut self.connection(), ask)
+    }
+
+    /// As [`Region::ask`], for who has the connection.
+    pub(crate) fn ask_by(&self, connection: &mut Connection, ask: &Ask) -> Result<(Told, Vec<OwnedFd>)> {
+        connection.ask(ask).map_err(|error| match error {
+            Error::System { .. } => self.lost().unwrap_or(error),
+            error => error,
+        })
     }
 
     /// In the child of a `fork`: from now on a process of its own.

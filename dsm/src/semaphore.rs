@@ -133,8 +133,7 @@ impl<'s> Semaphore<'s> {
         if let Some(error) = self.region.lost() {
             return Err(error);
         }
-        submit(self.region, Kind::Release, 0, self.id, 0, units);
-        Ok(())
+        submit(self.region, Kind::Release, 0, self.id, 0, units)
     }
 
     /// Takes one unit without giving it back, waiting for it in line: the other side of [`Semaphore::post`].
@@ -175,12 +174,12 @@ pub(crate) fn take(
         return Err(error);
     }
     let wait = Wait::begin(region);
-    wait.submit(Kind::Acquire, flags, id, units);
+    wait.submit(Kind::Acquire, flags, id, units)?;
     let answer = match wait.answer(timeout.and_then(deadline))? {
         Some(answer) => Some(answer),
         None => {
             // Whether it was granted before it was cancelled is for the order to say.
-            wait.submit(Kind::Cancel, 0, id, 0);
+            wait.submit(Kind::Cancel, 0, id, 0)?;
             wait.answer(None)?
         }
     };
@@ -236,7 +235,7 @@ impl SemaphoreGuard<'_> {
     pub fn keep(mut self) {
         let units = std::mem::take(&mut self.units);
         if self.process == self.region.process() && self.region.lost().is_none() {
-            submit(self.region, Kind::Release, KEPT, self.id, 0, units);
+            let _ = submit(self.region, Kind::Release, KEPT, self.id, 0, units);
         }
     }
 }
@@ -245,7 +244,8 @@ impl Drop for SemaphoreGuard<'_> {
     fn drop(&mut self) {
         if self.units > 0 && self.process == self.region.process() && self.region.lost().is_none() {
             let flags = if self.dirty { STILL_DIRTY } else { 0 };
-            submit(self.region, Kind::Release, flags, self.id, 0, self.units);
+            // Where the session ends, nobody is left who could have them.
+            let _ = submit(self.region, Kind::Release, flags, self.id, 0, self.units);
         }
     }
 }

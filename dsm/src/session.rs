@@ -189,7 +189,7 @@ impl Session {
     /// [`Error::NotFound`], and what the session's end causes.
     pub fn remove(&self, name: &str) -> Result<()> {
         check_name(name).map_err(|bad| Error::BadName(bad.to_string()))?;
-        match self.region().connection().ask(&Ask::Remove(name.to_owned()))?.0 {
+        match self.region().ask(&Ask::Remove(name.to_owned()))?.0 {
             Told::Done => Ok(()),
             _ => Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
         }
@@ -229,7 +229,7 @@ impl Session {
         }
         crate::signals::adopt()?;
         let len = open.len;
-        let (info, file) = match region.connection().ask(&Ask::Open(open))? {
+        let (info, file) = match region.ask(&Ask::Open(open))? {
             (Told::Opened(info), mut files) if !files.is_empty() => (info, files.remove(0)),
             _ => return Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
         };
@@ -303,7 +303,7 @@ impl Session {
     /// # Errors
     /// What the session's end causes.
     pub fn list(&self) -> Result<Listing> {
-        match self.region().connection().ask(&Ask::List(self.name().to_owned()))?.0 {
+        match self.region().ask(&Ask::List(self.name().to_owned()))?.0 {
             Told::Listing(listing) => Ok(listing),
             _ => Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
         }
@@ -314,7 +314,7 @@ impl Session {
     /// # Errors
     /// What the session's end causes.
     pub fn status(&self) -> Result<SessionStatus> {
-        match self.region().connection().ask(&Ask::Status)?.0 {
+        match self.region().ask(&Ask::Status)?.0 {
             Told::Status(status) => status
                 .sessions
                 .into_iter()

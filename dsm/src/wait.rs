@@ -2,6 +2,7 @@
 //! Every wait ends: with the answer, with the caller's deadline, or when the answer can no longer come.
 
 use crate::hands::hands;
+use crate::patient::patiently;
 use crate::region::Region;
 use crate::{Error, Result};
 use dsm_core::limits::SLOTS;
@@ -59,6 +60,24 @@ pub(crate) struct Wait<'a> {
     pub(crate) token: u64,
 }
 
+/// A wait that was left, to be gone on with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Left {
+    process: u32,
+    births: u32,
+    token: u64,
+}
+
+/// What waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Waiter {
+    /// A thread, which sleeps.
+    Thread,
+    /// A task, which is woken by the bell.
+    #[cfg(feature = "async")]
+    Task,
+}
+
 impl<'a> Wait<'a> {
     /// Claims a slot.
     pub(crate) fn begin(region: &'a Region) -> Self {
@@ -104,14 +123,32 @@ impl<'a> Wait<'a> {
     }
 
     /// Submits the record whose answer this waits for.
-    pub(crate) fn submit(&self, kind: Kind, flags: u8, object: u32, amount: u32) {
+    ///
+    /// # Errors
+    /// When the session ends while this waits for room.
+    pub(crate) fn submit(&self, kind: Kind, flags: u8, object: u32, amount: u32) -> Result<()> {
         let body = SyncBody { token: self.token, amount, process: self.process };
         let log = self.region.log();
-        self.region.with_log(|| {
-            if self.ours() {
-                log.submit(self.region, kind, flags, u64::from(object), bytemuck::bytes_of(&body));
-            }
-        });
+        patiently(self.region, |writer| {
+            self.region.with_log(|| {
+                if self.ours() {
+                    log.submit(writer, kind, flags, u64::from(object), bytemuck::bytes_of(&body));
+                }
+            });
+        })
+    }
+
+    /// What it takes to go on with this wait later. It must be gone on with, or the slot is never free again.
+    pub(crate) fn leave(self) -> Left {
+        let left = Left { process: self.process, births: self.births, token: self.token };
+        std::mem::forget(self);
+        left
+    }
+
+    /// Goes on with a wait, in the region where it was begun.
+    pub(crate) fn resume(region: &'a Region, left: Left) -> Self {
+        let Left { process, births, token } = left;
+        Self { region, slot: &region.log().slots()[usize::from(token as u16)], process, births, token }
     }
 
     /// Stops waiting: the answer, when it comes, frees the slot.
@@ -168,10 +205,41 @@ impl Drop for Wait<'_> {
     }
 }
 
+impl Waiter {
+    /// Begins a wait, of a region that is not lost.
+    ///
+    /// # Errors
+    /// When too many tasks wait already, or there is no bell to wake them.
+    pub(crate) fn begin(self, region: &Region) -> Result<Wait<'_>> {
+        match self {
+            Self::Thread => Ok(Wait::begin(region)),
+            #[cfg(feature = "async")]
+            Self::Task => crate::sync::asynchronous::begin(region),
+        }
+    }
+
+    /// The answer, or `None` at the deadline. For a thread, the future is ready when it is first polled.
+    ///
+    /// # Errors
+    /// When it can no longer come.
+    pub(crate) async fn answer(self, wait: &Wait<'_>, deadline: Option<Instant>) -> Result<Option<Answer>> {
+        match self {
+            Self::Thread => wait.answer(deadline),
+            #[cfg(feature = "async")]
+            Self::Task => crate::sync::asynchronous::answer_by(wait.region, wait, deadline).await,
+        }
+    }
+}
+
 /// Submits a synchronising record of this wait.
-pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token: u64, amount: u32) {
+///
+/// # Errors
+/// When the session ends while this waits for room.
+pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token: u64, amount: u32) -> Result<()> {
     let body = SyncBody { token, amount, process: region.process() };
-    region.with_log(|| region.log().submit(region, kind, flags, u64::from(object), bytemuck::bytes_of(&body)));
+    patiently(region, |writer| {
+        region.with_log(|| region.log().submit(writer, kind, flags, u64::from(object), bytemuck::bytes_of(&body)));
+    })
 }
 
 /// An atomic operation at its place in the total order. Usable in the trap door.
@@ -245,7 +313,7 @@ fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
 /// Returns when everything that this process did before is ordered and applied here.
 pub(crate) fn fence(region: &Region, timeout: Option<Duration>) -> Result<()> {
     let wait = Wait::begin(region);
-    wait.submit(Kind::Fence, 0, 0, 0);
+    wait.submit(Kind::Fence, 0, 0, 0)?;
     if wait.answer(timeout.and_then(deadline))?.is_none() {
         wait.abandon();
         return Err(Error::TimedOut(timeout.unwrap_or_default()));

@@ -1,8 +1,10 @@
 //! Asynchronous waits: on one thread, across hosts; what a dropped future leaves; load; the end of the session.
 
 mod common;
+#[path = "common/tasks.rs"]
+mod tasks;
 
-use async_io::{Timer, block_on};
+use async_io::Timer;
 use common::{Cluster, PATIENCE, eventually, join_by_environment, role};
 use dsm::prelude::*;
 use futures_lite::future::{or, poll_once, zip};
@@ -10,17 +12,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tasks::run;
 
 const SHORT: Duration = Duration::from_millis(30);
-
-/// The result of a future, or a failure when that takes too long.
-fn run<T>(future: impl Future<Output = T>) -> T {
-    block_on(or(async { Some(future.await) }, async {
-        Timer::after(PATIENCE).await;
-        None
-    }))
-    .expect("it never ends")
-}
 
 /// `None` when the future is not done after a short while; it is dropped then.
 async fn briefly<T>(future: impl Future<Output = T>) -> Option<T> {

@@ -3,11 +3,21 @@
 #![allow(missing_docs, reason = "test types")]
 
 mod common;
+#[path = "common/tasks.rs"]
+mod tasks;
 
 use common::{Cluster, PATIENCE, join_by_environment, role};
 use dsm::collective::{Max, Min, Sum};
 use dsm::{Error, Session, Team};
+use futures_lite::future::{or, poll_once, zip};
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
+use tasks::run;
 
 #[dsm::shared]
 #[derive(Debug, PartialEq)]
@@ -179,11 +189,264 @@ fn a_call_that_timed_out_can_be_made_again() {
     let [early, late] = sessions.each_ref().map(|session| session.world().unwrap());
     let hasty = early.clone().with_timeout(Duration::from_millis(20));
     assert!(matches!(hasty.all_gather(5u32), Err(Error::TimedOut(_))));
-    assert!(matches!(hasty.all_gather(6u32), Err(Error::TimedOut(_))));
+    assert!(matches!(run(hasty.all_gather_async(6u32)), Err(Error::TimedOut(_))));
     std::thread::scope(|scope| {
         scope.spawn(|| assert_eq!(late.with_timeout(PATIENCE).all_gather(7u32).unwrap(), [6, 7]));
         assert_eq!(early.with_timeout(PATIENCE).all_gather(6u32).unwrap(), [6, 7]);
     });
+}
+
+/// Two processes that started together, on two hosts.
+fn pair(cluster: &Cluster) -> [Session; 2] {
+    [0, 1].map(|rank| cluster.builder(rank, "pair").rank(rank).size(2).join().unwrap())
+}
+
+/// More than what goes in two rounds.
+const LONG: usize = 20_000;
+
+/// Every collective, by tasks of one rank.
+async fn all_collectives(world: &Team<'_>) {
+    let (rank, size) = (world.rank(), world.size());
+    for round in 0..8 {
+        let (root, len) = (round % size, if round < 6 { round } else { LONG });
+        let part = |rank: usize| -> Vec<u64> { (0..len).map(|at| number(rank, at + round)).collect() };
+        let (mine, parts) = (part(rank), (0..size).map(part).collect::<Vec<_>>());
+        let sum: Vec<u64> = (0..len).map(|at| parts.iter().fold(0, |sum, part| part[at].wrapping_add(sum))).collect();
+        let all: Vec<u64> = (0..size).map(|rank| number(rank, round)).collect();
+        world.barrier_async().await.unwrap();
+        assert_eq!(world.broadcast_async(root, all[rank]).await.unwrap(), all[root]);
+        let mut values = mine.clone();
+        world.broadcast_slice_async(root, &mut values).await.unwrap();
+        assert!(values == parts[root], "broadcast of {len}");
+        assert_eq!(world.all_reduce_async(all[rank], Max).await.unwrap(), *all.iter().max().unwrap());
+        values.clone_from(&mine);
+        world.all_reduce_slice_async(&mut values, Sum).await.unwrap();
+        assert!(values == sum, "all_reduce of {len}");
+        let least = world.reduce_async(root, all[rank], Min).await.unwrap();
+        assert_eq!(least, (rank == root).then(|| *all.iter().min().unwrap()));
+        let reduced = world.reduce_slice_async(root, &mine, |a: u64, b: u64| a.wrapping_add(b)).await.unwrap();
+        assert!(reduced == (rank == root).then_some(sum), "reduce of {len}");
+        assert_eq!(world.gather_async(root, all[rank]).await.unwrap(), (rank == root).then(|| all.clone()));
+        let gathered = world.gather_slice_async(root, &mine).await.unwrap();
+        assert!(gathered == (rank == root).then(|| parts.concat()), "gather of {len}");
+        assert_eq!(world.all_gather_async(all[rank]).await.unwrap(), all);
+        assert!(world.all_gather_slice_async(&mine).await.unwrap() == parts.concat(), "all_gather of {len}");
+        let given: &[u64] = if rank == root { &all } else { &[] };
+        assert_eq!(world.scatter_async(root, given).await.unwrap(), all[rank]);
+        values.fill(0);
+        let given = if rank == root { parts.concat() } else { Vec::new() };
+        world.scatter_slice_async(root, &given, &mut values).await.unwrap();
+        assert!(values == mine, "scatter of {len}");
+    }
+}
+
+#[test]
+fn tasks_of_one_thread_get_the_values_of_a_sequential_program() {
+    let cluster = Cluster::new();
+    let sessions = pair(&cluster);
+    let [one, other] = sessions.each_ref().map(|session| session.world().unwrap());
+    // Each would wait for the other for ever if one blocked.
+    run(zip(all_collectives(&one), all_collectives(&other)));
+    drop(sessions);
+}
+
+#[test]
+fn tasks_and_threads_meet_in_one_call_and_those_of_one_rank_take_turns() {
+    let cluster = Cluster::new();
+    let sessions = pair(&cluster);
+    let [one, other] = sessions.each_ref().map(|session| session.world().unwrap());
+    std::thread::scope(|scope| {
+        let task = scope.spawn(|| run(zip(one.all_gather_async(1u32), one.all_gather_async(1u32))));
+        let thread = scope.spawn(|| one.all_gather(1u32));
+        for _ in 0..3 {
+            assert_eq!(other.all_gather(2u32).unwrap(), [1, 2]);
+        }
+        let (first, second) = task.join().unwrap();
+        for gathered in [first, second, thread.join().unwrap()] {
+            assert_eq!(gathered.unwrap(), [1, 2]);
+        }
+    });
+    drop(sessions);
+}
+
+#[test]
+fn futures_of_collectives_go_to_other_threads() {
+    fn anywhere<T: Send>(_: T) {}
+    let cluster = Cluster::new();
+    let [session, _other] = pair(&cluster);
+    let world = session.world().unwrap();
+    // Not polled: not begun.
+    anywhere(world.barrier_async());
+    anywhere(world.broadcast_slice_async(0, &mut [1u32]));
+    anywhere(world.all_reduce_slice_async(&mut [1u32], |a: u32, b: u32| a ^ b));
+    anywhere(world.gather_slice_async(0, &[1u32]));
+    anywhere(world.scatter_slice_async(0, &[1u32, 2], &mut [0]));
+}
+
+#[test]
+fn a_dropped_call_is_taken_back_or_has_been_made() {
+    let cluster = Cluster::new();
+    let sessions = pair(&cluster);
+    let [one, other] = sessions.each_ref().map(|session| session.world().unwrap().with_timeout(PATIENCE));
+    for round in 0..4u32 {
+        // Alone in the call: taken back, and made again with another value, by a thread or a task.
+        assert!(run(poll_once(one.all_gather_async(round))).is_none());
+        // Taken back before the other comes, or it would have met that call.
+        sessions[0].fence().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(other.all_gather(round).unwrap(), [round + 10, round]));
+            let again = if round % 2 == 0 { one.all_gather(round + 10) } else { run(one.all_gather_async(round + 10)) };
+            assert_eq!(again.unwrap(), [round + 10, round]);
+        });
+        // All have come: the others have its part.
+        run(async {
+            let mut late = Box::pin(one.all_gather_async(round + 20));
+            assert!(poll_once(late.as_mut()).await.is_none());
+            assert_eq!(other.all_gather(round).unwrap(), [round + 20, round]);
+            drop(late);
+        });
+        // In step.
+        let (here, there) = run(zip(one.all_gather_async(round), other.all_gather_async(round)));
+        assert_eq!((here.unwrap(), there.unwrap()), (vec![round; 2], vec![round; 2]));
+    }
+    drop(sessions);
+}
+
+/// Has rank 0 of two give up a call half way, which is its `number`th; `give_up` gets its team, and what lets the other
+/// rank go on. Then both make another.
+fn half_way(number: u32, give_up: impl FnOnce(&Session, &Team<'_>, &dyn Fn())) {
+    let cluster = Cluster::new();
+    let sessions = pair(&cluster);
+    let [one, other] = sessions.each_ref().map(|session| session.world().unwrap().with_timeout(PATIENCE));
+    let open = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            let patient = |a: u64, b: u64| {
+                while !open.load(Relaxed) {
+                    std::thread::yield_now();
+                }
+                a + b
+            };
+            let ended = other.all_reduce_slice(&mut vec![2; LONG], patient);
+            (ended, other.all_gather(7u8))
+        });
+        give_up(&sessions[0], &one, &|| open.store(true, Relaxed));
+        assert_eq!(one.all_gather(6u8).unwrap(), [6, 7]);
+        let (ended, next) = there.join().unwrap();
+        let text = format!("team \"world\": rank 0 has given up call {number} half way");
+        assert!(matches!(&ended, Err(Error::CollectiveMismatch(found)) if *found == text), "{ended:?}");
+        assert_eq!(next.unwrap(), [6, 7]);
+    });
+    drop(sessions);
+}
+
+/// Begins a call, and drops it when its first round is over and its second has begun.
+fn drop_half_way(world: &Team<'_>) {
+    let combined = Cell::new(false);
+    let combine = |a: u64, b: u64| {
+        combined.set(true);
+        a + b
+    };
+    let mut values = vec![1; LONG];
+    let done = run(or(
+        async { Some(world.all_reduce_slice_async(&mut values, combine).await) },
+        poll_fn(|_| if combined.get() { Poll::Ready(None) } else { Poll::Pending }),
+    ));
+    assert!(done.is_none(), "{done:?}");
+}
+
+#[test]
+fn a_call_that_is_dropped_half_way_ends_for_all_and_the_team_stays_in_step() {
+    half_way(1, |_, world, go_on| {
+        drop_half_way(world);
+        go_on();
+    });
+}
+
+#[test]
+fn a_call_that_is_given_up_by_a_panic_or_a_timeout_half_way_ends_for_all() {
+    half_way(1, |_, world, go_on| {
+        let panicking = |_: u64, _: u64| -> u64 { resume_unwind(Box::new("half way")) };
+        let call = AssertUnwindSafe(|| world.all_reduce_slice(&mut vec![1; LONG], panicking));
+        assert!(catch_unwind(call).is_err());
+        go_on();
+    });
+    half_way(1, |_, world, go_on| {
+        let (combined, hasty) = (Cell::new(false), world.clone().with_timeout(Duration::from_millis(20)));
+        let combine = |a: u64, b: u64| {
+            combined.set(true);
+            a + b
+        };
+        // Until the first round was in time.
+        while !combined.get() {
+            let call = hasty.all_reduce_slice(&mut vec![1; LONG], combine);
+            assert!(matches!(call, Err(Error::TimedOut(_))), "{call:?}");
+        }
+        go_on();
+    });
+}
+
+#[test]
+fn giving_up_can_be_given_up() {
+    half_way(1, |session, world, go_on| {
+        drop_half_way(world);
+        for _ in 0..3 {
+            assert!(run(poll_once(world.all_gather_async(5u8))).is_none());
+            session.fence().unwrap();
+        }
+        let hasty = world.clone().with_timeout(Duration::from_millis(20));
+        assert!(matches!(hasty.all_gather(5u8), Err(Error::TimedOut(_))));
+        assert!(matches!(run(hasty.all_gather_async(5u8)), Err(Error::TimedOut(_))));
+        go_on();
+    });
+}
+
+#[test]
+fn calls_that_are_dropped_at_any_stage_leave_the_ranks_in_step() {
+    const END: u64 = u64::MAX;
+    for len in [1, LONG] {
+        let cluster = Cluster::new();
+        let sessions = pair(&cluster);
+        let [one, other] = sessions.each_ref().map(|session| session.world().unwrap().with_timeout(PATIENCE));
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                let mut made = 0;
+                loop {
+                    match other.all_gather_slice(&vec![0; len]) {
+                        Ok(all) if all[0] == END => return made,
+                        Ok(all) => {
+                            assert!(all[..len].iter().all(|value| *value == all[0]), "pieces of several calls");
+                            made += 1;
+                        }
+                        Err(Error::CollectiveMismatch(text)) => assert!(text.contains("given up"), "{text}"),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+            run(async {
+                for round in 1..=150u64 {
+                    let values = vec![round; len];
+                    let mut call = pin!(one.all_gather_slice_async(&values));
+                    if round % 10 == 0 {
+                        assert_eq!(call.await.unwrap()[0], round);
+                        continue;
+                    }
+                    for turn in 0..round * 7 % 60 {
+                        // By turns dropped without having looked whether it is done, and in the middle of what follows.
+                        if turn % (1 + round % 9) == 0 && poll_once(call.as_mut()).await.is_some() {
+                            break;
+                        }
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            assert_eq!(one.all_gather_slice(&vec![END; len]).unwrap()[len..], vec![0; len]);
+            assert!(there.join().unwrap() >= 15);
+        });
+        let (here, there) = run(zip(one.all_gather_async(1u8), other.all_gather_async(2u8)));
+        assert_eq!((here.unwrap(), there.unwrap()), (vec![1, 2], vec![1, 2]));
+        drop(sessions);
+    }
 }
 
 #[test]
@@ -193,16 +456,25 @@ fn the_death_of_a_rank_is_an_error_for_the_others() {
         let sessions = [0, 1].map(|rank| cluster.builder(rank, "mortal").rank(rank).size(3).join().unwrap());
         let third = cluster.spawn(1, "mortal_rank", &[("DSM_RANK", "2"), ("DSM_SIZE", "3"), ("CALLS", calls)]);
         std::thread::scope(|scope| {
-            for session in &sessions {
-                scope.spawn(|| {
-                    let world = session.world().unwrap().with_timeout(PATIENCE);
+            let [one, other] = &sessions;
+            scope.spawn(|| {
+                let world = one.world().unwrap().with_timeout(PATIENCE);
+                for _ in 0..calls.parse().unwrap() {
+                    world.barrier().unwrap();
+                }
+                assert!(matches!(world.all_reduce(1u32, Sum), Err(Error::TeamBroken(_))));
+                assert!(matches!(world.barrier(), Err(Error::TeamBroken(_))));
+            });
+            scope.spawn(|| {
+                let world = other.world().unwrap();
+                run(async {
                     for _ in 0..calls.parse().unwrap() {
-                        world.barrier().unwrap();
+                        world.barrier_async().await.unwrap();
                     }
-                    assert!(matches!(world.all_reduce(1u32, Sum), Err(Error::TeamBroken(_))));
-                    assert!(matches!(world.barrier(), Err(Error::TeamBroken(_))));
+                    assert!(matches!(world.all_reduce_async(1u32, Sum).await, Err(Error::TeamBroken(_))));
+                    assert!(matches!(world.barrier_async().await, Err(Error::TeamBroken(_))));
                 });
-            }
+            });
             // It is joined when its mark is seen, and never makes the call that the others wait in.
             let mark = sessions[0].open::<u64>("mark").unwrap();
             common::eventually("the third rank has made its calls", || mark.get() == 1);

@@ -642,3 +642,19 @@ fn forks_late() {
     // SAFETY: ends the process, whose session is never dropped.
     unsafe { libc::_exit(0) };
 }
+
+#[test]
+fn a_child_made_in_the_middle_of_a_collective_leaves_it_to_its_parent() {
+    let cluster = Cluster::new();
+    let [one, other] = [0, 1].map(|rank| cluster.builder(rank, "ranks").rank(rank).size(2).join().unwrap());
+    let world = one.world().unwrap();
+    let watch = Watch::new(&cluster, 0, "ranks");
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| world.all_gather(1u8));
+        eventually("the thread waits", || watch.waits().any(|process| process != 0));
+        assert_eq!(wait(fork(|| assert!(matches!(world.barrier(), Err(Error::Unavailable(_)))))), 0);
+        assert_eq!(other.world().unwrap().all_gather(2u8).unwrap(), [1, 2]);
+        assert_eq!(thread.join().unwrap().unwrap(), [1, 2]);
+    });
+    drop((watch, one, other));
+}

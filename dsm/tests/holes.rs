@@ -2,8 +2,10 @@
 #![allow(missing_docs, reason = "test types")]
 
 mod common;
+#[path = "common/tasks.rs"]
+mod tasks;
 
-use common::{Cluster, PATIENCE, eventually};
+use common::{Cluster, GoesOn, PATIENCE, eventually};
 use dsm::prelude::*;
 use dsm::{Versioned, field};
 use nix::sys::signal::{Signal, kill};
@@ -82,56 +84,93 @@ fn what_is_under_a_lock_or_published_is_left_as_it_is() {
 /// More than the log holds: filling such a hole waits for the arbiter.
 const LARGE: usize = 4 << 20;
 
-/// Waits until a thread of this process sleeps.
-fn sleeps(thread: &Mutex<Option<i32>>) {
-    eventually("the thread sleeps", || {
-        let Some(thread) = *thread.lock().unwrap() else { return false };
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
-        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+/// Waits until all of these threads of this process sleep.
+fn sleep(threads: &Mutex<Vec<i32>>, count: usize) {
+    eventually("the threads sleep", || {
+        let threads = threads.lock().unwrap();
+        threads.len() == count
+            && threads.iter().all(|thread| {
+                let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat"));
+                let stat = stat.expect("the thread has ended");
+                stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+            })
     });
 }
 
 #[test]
-fn a_hole_that_waits_for_room_ends_with_an_error_when_the_session_does() {
+fn what_waits_for_room_ends_with_an_error_when_the_session_does() {
     let cluster = Cluster::new();
-    for panics in [false, true] {
-        let a = cluster.join(0, "room");
-        let words = a.array::<u64>("words", LARGE).unwrap();
-        let arbiter = Pid::from_raw(cluster.arbiter_pid(0));
-        let mut hole = words.hole().unwrap();
+    let a = cluster.join(0, "room");
+    let words = a.array::<u64>("words", LARGE).unwrap();
+    let (lock, gate) = (a.semaphore("lock", 1).unwrap(), a.semaphore("gate", 1).unwrap());
+    let rate = a.open::<Versioned<[u32; 2]>>("rate").unwrap();
+    let (barrier, world) = (a.barrier("barrier", 2).unwrap(), a.world().unwrap());
+    let (guard, draft) = (lock.lock().unwrap(), rate.draft().unwrap());
+    let filled = |range: std::ops::Range<usize>| {
+        let mut hole = words.range(range).hole().unwrap();
         hole.iter_mut().zip(1..).for_each(|(word, value)| *word = value);
-        kill(arbiter, Signal::SIGSTOP).unwrap();
-        let thread = Mutex::new(None);
-        std::thread::scope(|scope| {
-            let filling = scope.spawn(|| {
-                *thread.lock().unwrap() = Some(nix::unistd::gettid().as_raw());
-                if panics {
-                    // The hole is dropped while this unwinds: another panic would end the process.
-                    let _hole = hole;
-                    std::panic::resume_unwind(Box::new("for the test"));
-                }
-                hole.fill()
-            });
-            sleeps(&thread);
-            assert!(!filling.is_finished());
-            kill(arbiter, Signal::SIGKILL).unwrap();
-            match filling.join() {
-                Ok(result) => {
-                    let error = result.unwrap_err();
-                    assert!(
-                        !panics && matches!(error, Error::ArbiterGone { .. } | Error::SessionEnded { .. }),
-                        "{error}"
-                    );
-                }
-                Err(payload) => assert_eq!((panics, payload.downcast_ref()), (true, Some(&"for the test"))),
+        hole
+    };
+    let (first, second) = (filled(0..LARGE / 2), filled(LARGE / 2..LARGE));
+    // If the test fails, it goes on, and so do all who wait for it.
+    let stopped = GoesOn::stop(cluster.arbiter_pid(0));
+    let threads = Mutex::new(Vec::new());
+    let begin = || threads.lock().unwrap().push(nix::unistd::gettid().as_raw());
+    std::thread::scope(|scope| {
+        let mut waits = Vec::new();
+        let mut start = |wait: Box<dyn FnOnce() -> Result<(), Error> + Send>| {
+            let begin = &begin;
+            waits.push(scope.spawn(move || {
+                begin();
+                wait()
+            }));
+            sleep(&threads, waits.len());
+        };
+        start(Box::new(|| first.fill()));
+        // Nothing is shorter: there is no room from here on.
+        start(Box::new(|| {
+            loop {
+                gate.post(1)?;
             }
+        }));
+        start(Box::new(move || Ok(dsm::io::fill_with(words, |bytes| Ok(bytes.len())).map(drop)?)));
+        start(Box::new(|| gate.wait()));
+        start(Box::new(|| barrier.wait_timeout(PATIENCE).map(drop)));
+        start(Box::new(|| draft.publish().map(drop)));
+        start(Box::new(|| world.all_gather(1u8).map(drop)));
+        start(Box::new(|| a.fence_timeout(PATIENCE)));
+        start(Box::new(|| tasks::run(a.fence_async())));
+        // What has no result does not panic.
+        start(Box::new(|| {
+            drop(guard);
+            a.ended().map_or(Ok(()), Err)
+        }));
+        // The hole is dropped while this unwinds: another panic would end the process.
+        threads.lock().unwrap().clear();
+        let panicking = scope.spawn(|| -> () {
+            begin();
+            let _hole = second;
+            std::panic::resume_unwind(Box::new("for the test"));
         });
-        // Nor is there anything to be had of it later.
-        assert!(matches!(words.hole(), Err(Error::ArbiterGone { .. } | Error::SessionEnded { .. })));
-        drop(a);
-        for left in std::fs::read_dir(cluster.dir(0)).into_iter().flatten() {
-            let _ = left.map(|left| std::fs::remove_file(left.path()));
+        sleep(&threads, 1);
+        assert!(!panicking.is_finished() && waits.iter().all(|wait| !wait.is_finished()));
+        kill(Pid::from_raw(stopped.0), Signal::SIGKILL).unwrap();
+        std::mem::forget(stopped);
+        for (at, wait) in waits.into_iter().enumerate() {
+            let result = wait.join().unwrap_or_else(|_| panic!("wait {at} panicked"));
+            assert!(
+                matches!(result, Err(Error::ArbiterGone { .. } | Error::SessionEnded { .. })),
+                "wait {at}: {result:?}"
+            );
         }
-        let _ = std::fs::remove_dir(cluster.dir(0));
+        let payload = panicking.join().unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&"for the test"));
+    });
+    // Nor is there anything to be had of it later.
+    assert!(matches!(words.hole(), Err(Error::ArbiterGone { .. } | Error::SessionEnded { .. })));
+    drop(a);
+    for left in std::fs::read_dir(cluster.dir(0)).into_iter().flatten() {
+        let _ = left.map(|left| std::fs::remove_file(left.path()));
     }
+    let _ = std::fs::remove_dir(cluster.dir(0));
 }

@@ -19,6 +19,8 @@ mod renamed;
 mod signatures;
 #[path = "pass/strict.rs"]
 pub mod strict;
+#[path = "pass/threads.rs"]
+mod threads;
 #[path = "pass/values.rs"]
 mod values;
 #[path = "pass/visibility.rs"]

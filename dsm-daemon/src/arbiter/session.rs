@@ -367,20 +367,8 @@ impl HostSession {
 
     /// For those who watch.
     pub fn status(&self) -> SessionStatus {
-        let control = self.area.control();
-        let (producer, arbiter) = (&control.producer, &control.arbiter);
-        SessionStatus {
-            name: self.name.clone(),
-            host: self.host,
-            processes: self.processes.values().map(|(_, pid)| *pid).collect(),
-            direct: producer.direct.load(Relaxed),
-            trapped: producer.trapped.load(Relaxed),
-            bulk: producer.bulk.load(Relaxed),
-            applied: arbiter.applied.load(Relaxed),
-            frames: arbiter.frames.load(Relaxed),
-            bytes_in: arbiter.bytes_in.load(Relaxed),
-            bytes_out: arbiter.bytes_out.load(Relaxed),
-        }
+        let processes = self.processes.values().map(|(_, pid)| *pid).collect();
+        self.area.control().status(self.name.clone(), self.host, processes)
     }
 
     /// Signs of life, and a look at the lock.

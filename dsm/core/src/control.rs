@@ -1,14 +1,18 @@
 //! The control block: the words of a session that all processes of one host and their arbiter share.
 
+use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::robust::{self, Mark};
 use crate::watch::Watch;
+use crate::wire::control::SessionStatus;
+use std::fmt;
 
 /// First word of a control block, and of every connection.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"dsm-log1");
 
 /// Why a session has ended on this host; 0 while it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 #[repr(u32)]
 pub enum Ended {
     /// The connection to the server broke.
@@ -39,6 +43,18 @@ impl Ended {
     }
 }
 
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ServerGone => "the connection to its server broke",
+            Self::ArbiterStopped => "the arbiter was told to stop",
+            Self::LogCorrupt => "a process wrote nonsense into the host's log",
+            Self::Refused => "server and arbiter do not understand each other",
+            Self::ShutDown => "somebody ended it",
+        })
+    }
+}
+
 /// The shared words. Grouped by who writes them, a group a cache line.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -53,6 +69,25 @@ pub struct Control {
     pub rare: Rare,
     /// Who waits for a word to change.
     pub watch: Watch,
+}
+
+impl Control {
+    /// What has been done on this host, for those who watch.
+    pub fn status(&self, name: String, host: u16, processes: Vec<u32>) -> SessionStatus {
+        let Self { producer, arbiter, .. } = self;
+        SessionStatus {
+            name,
+            host,
+            processes,
+            direct: producer.direct.load(Relaxed),
+            trapped: producer.trapped.load(Relaxed),
+            bulk: producer.bulk.load(Relaxed),
+            applied: arbiter.applied.load(Relaxed),
+            frames: arbiter.frames.load(Relaxed),
+            bytes_in: arbiter.bytes_in.load(Relaxed),
+            bytes_out: arbiter.bytes_out.load(Relaxed),
+        }
+    }
 }
 
 /// What never changes after the arbiter made the block.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// One field of what a segment holds, for messages to people and for finding what differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FieldDesc {
     /// Dotted path from the outermost struct, `pos.x`.
     pub path: String,
@@ -14,6 +15,13 @@ pub struct FieldDesc {
     pub offset: u64,
     /// Size in bytes.
     pub size: u64,
+}
+
+impl FieldDesc {
+    /// A field.
+    pub fn new(path: String, ty: String, offset: u64, size: u64) -> Self {
+        Self { path, ty, offset, size }
+    }
 }
 
 /// What a segment holds.

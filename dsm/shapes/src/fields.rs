@@ -102,30 +102,16 @@ macro_rules! array_field {
     };
 }
 
-/// An array that can be stored as a whole.
-#[macro_export]
-macro_rules! copied_array_field {
-    ($at:ident, $model:ident, $random:ident, $context:ident, $name:ident: $type:ty, $handle:ident, $set:ident) => {
-        if $random.below(3) == 0 {
-            let new = <$type as $crate::Model>::random($random);
-            $at.$set(&$crate::native($at.$handle(), &new, $context));
-            $model.$name = new;
-        } else {
-            $crate::array_field!($at, $model, $random, $context, $name: $type, $handle)
-        }
-    };
-}
-
-/// A struct that can be stored as a whole.
+/// What can be stored as a whole; `$rest` is what else is done with it.
 #[macro_export]
 macro_rules! copied_field {
-    ($at:ident, $model:ident, $random:ident, $context:ident, $name:ident: $type:ty, $handle:ident, $set:ident) => {
+    ($at:ident, $model:ident, $random:ident, $context:ident, $name:ident: $type:ty, $handle:ident, $set:ident, $rest:ident) => {
         if $random.below(3) == 0 {
             let new = <$type as $crate::Model>::random($random);
             $at.$set(&$crate::native($at.$handle(), &new, $context));
             $model.$name = new;
         } else {
-            $crate::field!($at, $model, $random, $context, $name: $type, $handle)
+            $crate::$rest!($at, $model, $random, $context, $name: $type, $handle)
         }
     };
 }
@@ -142,7 +128,7 @@ macro_rules! plain_field {
             });
             $model.$name = new;
         } else {
-            $crate::copied_field!($at, $model, $random, $context, $name: $type, $handle, $set)
+            $crate::copied_field!($at, $model, $random, $context, $name: $type, $handle, $set, field)
         }
     };
 }

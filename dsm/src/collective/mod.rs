@@ -26,8 +26,27 @@
 //! A rank whose process leaves or dies ends the others' wait with [`Error::TeamBroken`], and so every later call. A wait
 //! for a rank that lives has no end unless [`Team::with_timeout`] gives it one. Ranks that call different collectives
 //! all get [`Error::CollectiveMismatch`], which names both calls.
+//!
+//! # Calls that are given up
+//!
+//! A call is given up by a timeout, by dropping the future of its asynchronous variant ([`Team::barrier_async`], ...), or
+//! by a panic of the program's own operation. This rank can go on with its next call, and the others wait for it until it
+//! does:
+//! - Before anything was exchanged, it is as if the call had never been made, and it can be made again, with other values,
+//!   too.
+//! - Half way (large data are exchanged in pieces, one by one), the others' call ends with [`Error::CollectiveMismatch`]
+//!   when this rank makes its next one. Then all are in step again.
+//!
+//! A future that is dropped at the moment when the last of the others comes may be too late: they have this rank's part,
+//! and the call has been made, although this rank does not know. Who has to know uses [`Team::with_timeout`], for futures,
+//! too: a call that ends with [`Error::TimedOut`] has not been made.
 
+#[cfg(feature = "async")]
+mod asynchronous;
+mod call;
 mod operation;
+mod ranks;
+mod said;
 mod team;
 
 pub use operation::{Max, Min, Number, Operation, Sum};
@@ -35,10 +54,10 @@ pub use team::Team;
 pub(crate) use team::Teams;
 
 use crate::Result;
-use crate::typed::{Plain, bytes_of, overwrite, zeroed};
+use crate::typed::Plain;
 #[cfg(doc)]
 use crate::{Builder, Error, Session};
-use team::{Call, What};
+use call::now;
 
 impl Team<'_> {
     /// Waits until all ranks have called it.
@@ -47,7 +66,7 @@ impl Team<'_> {
     /// As for all collectives: [`Error::TeamBroken`], [`Error::CollectiveMismatch`], [`Error::TimedOut`] with
     /// [`Team::with_timeout`], and what the session's end causes.
     pub fn barrier(&self) -> Result<()> {
-        self.call::<u8>(What::Barrier, 0, 0, 0, |call| call.round())
+        now(self.by_thread().barrier())
     }
 
     /// The value that rank `root` has given; what the others give is ignored.
@@ -58,10 +77,7 @@ impl Team<'_> {
     /// # Panics
     /// When there is no rank `root`.
     pub fn broadcast<T: Plain>(&self, root: usize, value: T) -> Result<T> {
-        let mut values = [value];
-        self.broadcast_slice(root, &mut values)?;
-        let [value] = values;
-        Ok(value)
+        now(self.by_thread().broadcast(root, value))
     }
 
     /// Copies the values of rank `root` to all others.
@@ -72,25 +88,7 @@ impl Team<'_> {
     /// # Panics
     /// When there is no rank `root`.
     pub fn broadcast_slice<T: Plain>(&self, root: usize, values: &mut [T]) -> Result<()> {
-        self.call::<T>(What::Broadcast, 0, root, values.len(), |call| {
-            let len = size_of_val(values);
-            if call.rank == root {
-                let bytes = bytes_of(values);
-                return call.pieces(len).try_for_each(|piece| {
-                    call.put(root, &bytes[piece]);
-                    call.round()
-                });
-            }
-            let mut result = Ok(());
-            overwrite(values, |bytes| {
-                result = call.pieces(len).try_for_each(|piece| {
-                    call.round()?;
-                    call.get(root, &mut bytes[piece]);
-                    Ok(())
-                });
-            });
-            result
-        })
+        now(self.by_thread().broadcast_slice(root, values))
     }
 
     /// All ranks' values, combined by rank; for rank `root`, and `None` for the others.
@@ -101,7 +99,7 @@ impl Team<'_> {
     /// # Panics
     /// When there is no rank `root`.
     pub fn reduce<T: Plain>(&self, root: usize, value: T, operation: impl Operation<T>) -> Result<Option<T>> {
-        Ok(self.reduce_slice(root, &[value], operation)?.and_then(|mut values| values.pop()))
+        now(self.by_thread().reduce(root, value, operation))
     }
 
     /// All ranks' values, combined by rank, element by element; for rank `root`, and `None` for the others.
@@ -117,11 +115,7 @@ impl Team<'_> {
         values: &[T],
         operation: impl Operation<T>,
     ) -> Result<Option<Vec<T>>> {
-        let mut result = values.to_vec();
-        self.call::<T>(What::Reduce, operation.code(), root, values.len(), |call| {
-            combine(call, &mut result, &operation, call.rank == root)
-        })?;
-        Ok((self.rank() == root).then_some(result))
+        now(self.by_thread().reduce_slice(root, values, operation))
     }
 
     /// All ranks' values, combined by rank, for all ranks.
@@ -129,10 +123,7 @@ impl Team<'_> {
     /// # Errors
     /// As [`Team::barrier`].
     pub fn all_reduce<T: Plain>(&self, value: T, operation: impl Operation<T>) -> Result<T> {
-        let mut values = [value];
-        self.all_reduce_slice(&mut values, operation)?;
-        let [value] = values;
-        Ok(value)
+        now(self.by_thread().all_reduce(value, operation))
     }
 
     /// Replaces the values by those of all ranks, combined by rank, element by element.
@@ -140,9 +131,7 @@ impl Team<'_> {
     /// # Errors
     /// As [`Team::barrier`]; the lengths must be the same. Some of the values may be replaced when it fails.
     pub fn all_reduce_slice<T: Plain>(&self, values: &mut [T], operation: impl Operation<T>) -> Result<()> {
-        self.call::<T>(What::AllReduce, operation.code(), 0, values.len(), |call| {
-            combine(call, values, &operation, true)
-        })
+        now(self.by_thread().all_reduce_slice(values, operation))
     }
 
     /// All ranks' values in the order of ranks; for rank `root`, and `None` for the others.
@@ -153,7 +142,7 @@ impl Team<'_> {
     /// # Panics
     /// When there is no rank `root`.
     pub fn gather<T: Plain>(&self, root: usize, value: T) -> Result<Option<Vec<T>>> {
-        self.gather_slice(root, &[value])
+        now(self.by_thread().gather_slice(root, &[value]))
     }
 
     /// All ranks' values, one rank's behind the other's; for rank `root`, and `None` for the others.
@@ -164,10 +153,7 @@ impl Team<'_> {
     /// # Panics
     /// When there is no rank `root`.
     pub fn gather_slice<T: Plain>(&self, root: usize, values: &[T]) -> Result<Option<Vec<T>>> {
-        let wanted = self.rank() == root;
-        let mut all = vec![zeroed::<T>(); if wanted { values.len() * self.size() } else { 0 }];
-        self.call::<T>(What::Gather, 0, root, values.len(), |call| collect(call, values, &mut all))?;
-        Ok(wanted.then_some(all))
+        now(self.by_thread().gather_slice(root, values))
     }
 
     /// All ranks' values in the order of ranks, for all ranks.
@@ -175,7 +161,7 @@ impl Team<'_> {
     /// # Errors
     /// As [`Team::barrier`].
     pub fn all_gather<T: Plain>(&self, value: T) -> Result<Vec<T>> {
-        self.all_gather_slice(&[value])
+        now(self.by_thread().all_gather_slice(&[value]))
     }
 
     /// All ranks' values, one rank's behind the other's, for all ranks.
@@ -183,9 +169,7 @@ impl Team<'_> {
     /// # Errors
     /// As [`Team::barrier`]; the lengths must be the same.
     pub fn all_gather_slice<T: Plain>(&self, values: &[T]) -> Result<Vec<T>> {
-        let mut all = vec![zeroed::<T>(); values.len() * self.size()];
-        self.call::<T>(What::AllGather, 0, 0, values.len(), |call| collect(call, values, &mut all))?;
-        Ok(all)
+        now(self.by_thread().all_gather_slice(values))
     }
 
     /// Gives every rank its value of those that rank `root` has: `values` is looked at in rank `root` alone, and
@@ -197,10 +181,7 @@ impl Team<'_> {
     /// # Panics
     /// When there is no rank `root`, or, in rank `root`, when the number of values is not the number of ranks.
     pub fn scatter<T: Plain>(&self, root: usize, values: &[T]) -> Result<T> {
-        let mut mine = [zeroed::<T>()];
-        self.scatter_slice(root, values, &mut mine)?;
-        let [mine] = mine;
-        Ok(mine)
+        now(self.by_thread().scatter(root, values))
     }
 
     /// Gives every rank its share, as long as `mine`, of the values that rank `root` has: `values` is looked at in rank
@@ -212,75 +193,6 @@ impl Team<'_> {
     /// # Panics
     /// When there is no rank `root`, or, in rank `root`, when `values` is not as long as all shares.
     pub fn scatter_slice<T: Plain>(&self, root: usize, values: &[T], mine: &mut [T]) -> Result<()> {
-        let each = mine.len();
-        assert!(
-            self.rank() != root || values.len() == each * self.size(),
-            "scatter: {} ranks with {each} values each need {}, but there are {}",
-            self.size(),
-            each * self.size(),
-            values.len()
-        );
-        self.call::<T>(What::Scatter, 0, root, each, |call| {
-            let (all, share) = (bytes_of(values), size_of_val(mine));
-            let mut result = Ok(());
-            overwrite(mine, |mine| {
-                result = call.pieces(share).try_for_each(|piece| {
-                    if call.rank == root {
-                        // Nobody else writes during a scatter, so each rank's place is there for what it is to get.
-                        for rank in 0..call.size {
-                            call.put(rank, &all[rank * share..][piece.clone()]);
-                        }
-                    }
-                    call.round()?;
-                    call.get(call.rank, &mut mine[piece]);
-                    Ok(())
-                });
-            });
-            result
-        })
+        now(self.by_thread().scatter_slice(root, values, mine))
     }
-}
-
-/// Combines all ranks' `values` by rank, into `values` where that is `wanted`.
-fn combine<T: Plain>(
-    call: &mut Call<'_, '_>,
-    values: &mut [T],
-    operation: &impl Operation<T>,
-    wanted: bool,
-) -> Result<()> {
-    // As many elements at a time as go in one piece, or one that needs several.
-    let group = (call.piece() / size_of::<T>()).max(1);
-    let mut others = vec![zeroed::<T>(); if wanted { group.min(values.len()) * call.size } else { 0 }];
-    if values.is_empty() {
-        return call.round();
-    }
-    for group in values.chunks_mut(group) {
-        collect(call, group, &mut others)?;
-        if wanted {
-            let count = group.len();
-            for (at, value) in group.iter_mut().enumerate() {
-                let others = |rank: usize| others[rank * count + at];
-                *value = (1..call.size).fold(others(0), |sum, rank| operation.combine(sum, others(rank)));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Collects all ranks' `values`, one rank's behind the other's, in `all`, unless that is empty.
-fn collect<T: Plain>(call: &mut Call<'_, '_>, values: &[T], all: &mut [T]) -> Result<()> {
-    let (values, mut result) = (bytes_of(values), Ok(()));
-    overwrite(all, |all| {
-        result = call.pieces(values.len()).try_for_each(|piece| {
-            call.put(call.rank, &values[piece.clone()]);
-            call.round()?;
-            if !all.is_empty() {
-                for rank in 0..call.size {
-                    call.get(rank, &mut all[rank * values.len()..][piece.clone()]);
-                }
-            }
-            Ok(())
-        });
-    });
-    result
 }

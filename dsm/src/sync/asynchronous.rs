@@ -5,6 +5,7 @@
 //! the arbiter for a bell, which blocks for that one short exchange.
 
 use super::bell::{Bell, until};
+use super::owned::owned;
 use super::{LockError, LockResult, Mutex, MutexGuard, ReadLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::{OwnedMutex, OwnedMutexGuard, OwnedRwLock, OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 use super::{OwnedSemaphore, OwnedSemaphoreGuard};
@@ -13,9 +14,14 @@ use crate::semaphore::{check, granted};
 use crate::typed::{Atomic, AtomicFlag, Integer, Loaded, ReadOnly, Shared, SharedType};
 use crate::wait::{Wait, submit};
 use crate::{Barrier, BarrierWaitResult, Error, Result, Semaphore, SemaphoreGuard, Session};
+use async_io::Timer;
 use dsm_core::limits::SLOTS;
 use dsm_core::record::{BARRIER, Kind};
 use dsm_core::slot::Answer;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Instant;
 
 /// Futures of one session that can wait on one host. The rest is for threads: each atomic operation needs its turn.
 const FUTURES: usize = SLOTS / 4 * 3;
@@ -31,26 +37,52 @@ struct Asked<'a> {
     process: u32,
 }
 
+/// Begins a wait, of a region that is not lost, whose answer a future is to have.
+///
+/// # Errors
+/// When too many wait already, or there is no bell to wake them.
+pub(crate) fn begin(region: &Region) -> Result<Wait<'_>> {
+    // Before anything is asked that would have to be taken back.
+    Bell::of(region)?;
+    Wait::try_begin(region, FUTURES).ok_or_else(|| {
+        Error::TooLarge(format!("{FUTURES} futures of this session on this host wait already: no more can"))
+    })
+}
+
+/// The answer.
+async fn answer(region: &Region, wait: &Wait<'_>) -> Result<Answer> {
+    let (slot, barrier) = (wait.slot(), region.log().barrier());
+    until(region, || slot.listen(barrier), || slot.answer()).await
+}
+
+/// The answer, or `None` at the deadline.
+///
+/// # Errors
+/// When it can no longer come.
+pub(crate) async fn answer_by(region: &Region, wait: &Wait<'_>, deadline: Option<Instant>) -> Result<Option<Answer>> {
+    let mut answer = pin!(answer(region, wait));
+    let mut timer = deadline.map(Timer::at);
+    poll_fn(|cx| match (answer.as_mut().poll(cx), &mut timer) {
+        (Poll::Ready(answer), _) => Poll::Ready(answer.map(Some)),
+        (Poll::Pending, Some(timer)) => Pin::new(timer).poll(cx).map(|_| Ok(None)),
+        (Poll::Pending, None) => Poll::Pending,
+    })
+    .await
+}
+
 impl<'a> Asked<'a> {
     fn ask(region: &'a Region, kind: Kind, object: u32, units: u32) -> Result<Self> {
         if let Some(error) = region.lost() {
             return Err(error);
         }
-        // Before anything is asked that would have to be taken back.
-        Bell::of(region)?;
-        let wait = Wait::try_begin(region, FUTURES).ok_or_else(|| {
-            Error::TooLarge(format!("{FUTURES} futures of this session on this host wait already: no more can"))
-        })?;
-        submit(region, kind, 0, object, wait.token, units);
+        let wait = begin(region)?;
+        submit(region, kind, 0, object, wait.token, units)?;
         Ok(Self { region, wait: Some(wait), kind, object, units, process: std::process::id() })
     }
 
     async fn answer(mut self) -> Result<Answer> {
-        let Some(slot) = self.wait.as_ref().map(Wait::slot) else {
-            unreachable!("it is taken when the answer has come, and by the end")
-        };
-        let barrier = self.region.log().barrier();
-        let answer = until(self.region, || slot.listen(barrier), || slot.answer()).await?;
+        let Some(wait) = &self.wait else { unreachable!("it is taken when the answer has come, and by the end") };
+        let answer = answer(self.region, wait).await?;
         self.wait = None;
         Ok(answer)
     }
@@ -72,11 +104,11 @@ impl Drop for Asked<'_> {
             (_, Some(_)) => {}
             (Kind::Acquire, None) => {
                 // The order says whether it was granted before this; then the units go back.
-                submit(region, Kind::Cancel, 0, object, wait.token, self.units);
+                let _ = submit(region, Kind::Cancel, 0, object, wait.token, self.units);
                 wait.abandon();
             }
             (Kind::Arrive, None) => {
-                submit(region, Kind::Cancel, BARRIER, object, wait.token, 0);
+                let _ = submit(region, Kind::Cancel, BARRIER, object, wait.token, 0);
                 wait.abandon();
             }
             (_, None) => wait.abandon(),
@@ -149,8 +181,7 @@ impl OwnedSemaphore {
     /// # Errors
     /// As there.
     pub async fn acquire_async(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
-        let result = self.inner().acquire_async(units).await;
-        self.owned(result)
+        owned(self.inner().acquire_async(units).await, self.session())
     }
 }
 
@@ -192,8 +223,7 @@ impl<T: SharedType> OwnedMutex<T> {
     /// # Errors
     /// As there.
     pub async fn lock_async(&self) -> LockResult<OwnedMutexGuard<T>> {
-        let result = self.inner().lock_async().await;
-        self.owned(result)
+        owned(self.inner().lock_async().await, self.session())
     }
 }
 
@@ -203,8 +233,7 @@ impl<T: SharedType> OwnedRwLock<T> {
     /// # Errors
     /// As there.
     pub async fn read_async(&self) -> LockResult<OwnedRwLockReadGuard<T>> {
-        let result = self.inner().read_async().await;
-        self.owned_reader(result)
+        owned(self.inner().read_async().await, self.session())
     }
 
     /// See [`RwLock::write_async`].
@@ -212,8 +241,7 @@ impl<T: SharedType> OwnedRwLock<T> {
     /// # Errors
     /// As there.
     pub async fn write_async(&self) -> LockResult<OwnedRwLockWriteGuard<T>> {
-        let result = self.inner().write_async().await;
-        self.owned_writer(result)
+        owned(self.inner().write_async().await, self.session())
     }
 }
 

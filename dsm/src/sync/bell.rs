@@ -53,7 +53,7 @@ impl Bell {
             // Held, so that one is asked for once.
             let mut connection = region.connection();
             if region.listening.get().is_none() {
-                let (_, descriptors) = connection.ask(&Ask::Bell)?;
+                let (_, descriptors) = region.ask_by(&mut connection, &Ask::Bell)?;
                 let socket = descriptors.into_iter().next();
                 let socket = socket.ok_or_else(|| Error::Unavailable("the arbiter's answer lacks its bell".into()))?;
                 let socket = Async::new(UnixStream::from(socket)).map_err(Error::system("cannot listen for a bell"))?;

@@ -6,6 +6,9 @@ use crate::typed::SharedType;
 use crate::{Error, Result, SemaphoreGuard};
 
 /// Why a lock was not simply had. `G` is the guard that it would have given.
+///
+/// It may hold a guard, which borrows the session, and so is no [`std::error::Error`] itself: `?` makes an [`Error`] of it,
+/// or a `Box<dyn std::error::Error>`; elsewhere, `map_err(dsm::Error::from)` does.
 #[derive(Debug)]
 #[must_use]
 pub enum LockError<G> {
@@ -58,8 +61,6 @@ impl<G> std::fmt::Display for LockError<G> {
     }
 }
 
-impl<G: std::fmt::Debug> std::error::Error for LockError<G> {}
-
 impl<G> From<Error> for LockError<G> {
     fn from(error: Error) -> Self {
         Self::Other(error)
@@ -73,6 +74,20 @@ impl<G> From<LockError<G>> for Error {
             LockError::OwnerDied(_, name) => Self::OwnerDied(name),
             LockError::Other(error) => error,
         }
+    }
+}
+
+/// As `Error`, for functions that return any error.
+impl<G> From<LockError<G>> for Box<dyn std::error::Error> {
+    fn from(error: LockError<G>) -> Self {
+        Error::from(error).into()
+    }
+}
+
+/// As `Error`, for functions that return any error.
+impl<G> From<LockError<G>> for Box<dyn std::error::Error + Send + Sync> {
+    fn from(error: LockError<G>) -> Self {
+        Error::from(error).into()
     }
 }
 

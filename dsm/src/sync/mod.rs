@@ -1,7 +1,7 @@
 //! Locks around shared values, sync objects as fields, and waiting for a word.
 
 #[cfg(feature = "async")]
-mod asynchronous;
+pub(crate) mod asynchronous;
 #[cfg(feature = "async")]
 mod bell;
 mod error;

@@ -34,7 +34,7 @@ pub(crate) fn ask(region: &Region, name: &str, kind: SyncKind) -> Result<u32> {
         return Err(error);
     }
     crate::signals::adopt()?;
-    match region.connection().ask(&Ask::Sync(OpenSync { name: name.to_owned(), kind, process: 0 }))?.0 {
+    match region.ask(&Ask::Sync(OpenSync { name: name.to_owned(), kind, process: 0 }))?.0 {
         Told::Sync(id) => Ok(id),
         _ => Err(Error::Unavailable("the arbiter's answer makes no sense".into())),
     }

@@ -40,6 +40,28 @@ pub struct OwnedSemaphoreGuard {
     _session: Arc<Session>,
 }
 
+/// A guard that borrows the session, and can be made one that owns its part in it.
+pub(super) trait Own: Sized {
+    type Owned;
+    fn own(self, session: &Arc<Session>) -> Self::Owned;
+}
+
+impl Own for SemaphoreGuard<'static> {
+    type Owned = OwnedSemaphoreGuard;
+
+    fn own(self, session: &Arc<Session>) -> OwnedSemaphoreGuard {
+        OwnedSemaphoreGuard { guard: self, _session: Arc::clone(session) }
+    }
+}
+
+pub(super) fn owned<G: Own>(result: LockResult<G>, session: &Arc<Session>) -> LockResult<G::Owned> {
+    result.map(|guard| guard.own(session)).map_err(|error| error.map(|guard| guard.own(session)))
+}
+
+pub(super) fn try_owned<G: Own>(result: TryLockResult<G>, session: &Arc<Session>) -> TryLockResult<G::Owned> {
+    result.map(|guard| guard.map(|guard| guard.own(session))).map_err(|error| error.map(|guard| guard.own(session)))
+}
+
 impl Session {
     /// As [`Session::semaphore`], for a semaphore whose guards own their part in the session.
     ///
@@ -56,17 +78,9 @@ impl Session {
 }
 
 impl OwnedSemaphore {
-    fn own(&self, guard: SemaphoreGuard<'static>) -> OwnedSemaphoreGuard {
-        OwnedSemaphoreGuard { guard, _session: Arc::clone(&self.session) }
-    }
-
     #[cfg(feature = "async")]
     pub(super) fn inner(&self) -> &Semaphore<'static> {
         &self.semaphore
-    }
-
-    pub(super) fn owned(&self, result: LockResult<SemaphoreGuard<'static>>) -> LockResult<OwnedSemaphoreGuard> {
-        result.map(|guard| self.own(guard)).map_err(|error| error.map(|guard| self.own(guard)))
     }
 
     /// See [`Semaphore::lock`].
@@ -74,7 +88,7 @@ impl OwnedSemaphore {
     /// # Errors
     /// As there.
     pub fn lock(&self) -> LockResult<OwnedSemaphoreGuard> {
-        self.owned(self.semaphore.lock())
+        owned(self.semaphore.lock(), &self.session)
     }
 
     /// See [`Semaphore::acquire`].
@@ -82,7 +96,7 @@ impl OwnedSemaphore {
     /// # Errors
     /// As there.
     pub fn acquire(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
-        self.owned(self.semaphore.acquire(units))
+        owned(self.semaphore.acquire(units), &self.session)
     }
 
     /// See [`Semaphore::try_lock`].
@@ -90,10 +104,7 @@ impl OwnedSemaphore {
     /// # Errors
     /// As there.
     pub fn try_lock(&self) -> TryLockResult<OwnedSemaphoreGuard> {
-        match self.semaphore.try_lock() {
-            Ok(guard) => Ok(guard.map(|guard| self.own(guard))),
-            Err(error) => Err(error.map(|guard| self.own(guard))),
-        }
+        try_owned(self.semaphore.try_lock(), &self.session)
     }
 
     /// See [`Semaphore::lock_timeout`].
@@ -101,7 +112,7 @@ impl OwnedSemaphore {
     /// # Errors
     /// As there.
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<OwnedSemaphoreGuard> {
-        self.owned(self.semaphore.lock_timeout(timeout))
+        owned(self.semaphore.lock_timeout(timeout), &self.session)
     }
 
     /// See [`Semaphore::acquire_timeout`].
@@ -109,7 +120,7 @@ impl OwnedSemaphore {
     /// # Errors
     /// As there.
     pub fn acquire_timeout(&self, units: u32, timeout: Duration) -> LockResult<OwnedSemaphoreGuard> {
-        self.owned(self.semaphore.acquire_timeout(units, timeout))
+        owned(self.semaphore.acquire_timeout(units, timeout), &self.session)
     }
 
     /// The same semaphore, borrowed.

@@ -1,5 +1,6 @@
 //! Locks around values, and their guards, that own their part in the session, for those who cannot borrow it.
 
+use super::owned::{Own, owned, try_owned};
 use super::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::typed::{Plain, ReadOnly, Shared, SharedType};
 use crate::{LockResult, Result, Session, TryLockResult, ValueHole};
@@ -62,6 +63,24 @@ pub struct OwnedRwLockWriteGuard<T: SharedType> {
     _session: Arc<Session>,
 }
 
+macro_rules! own {
+    ($($guard:ident, $owned:ident;)*) => {$(
+        impl<T: SharedType> Own for $guard<'static, T> {
+            type Owned = $owned<T>;
+
+            fn own(self, session: &Arc<Session>) -> $owned<T> {
+                $owned { guard: self, _session: Arc::clone(session) }
+            }
+        }
+    )*};
+}
+
+own! {
+    MutexGuard, OwnedMutexGuard;
+    RwLockReadGuard, OwnedRwLockReadGuard;
+    RwLockWriteGuard, OwnedRwLockWriteGuard;
+}
+
 impl Session {
     /// As [`Session::mutex`], for a mutex whose guards own their part in the session.
     ///
@@ -89,17 +108,9 @@ impl Session {
 }
 
 impl<T: SharedType> OwnedMutex<T> {
-    fn own(&self, guard: MutexGuard<'static, T>) -> OwnedMutexGuard<T> {
-        OwnedMutexGuard { guard, _session: Arc::clone(&self.session) }
-    }
-
     #[cfg(feature = "async")]
     pub(super) fn inner(&self) -> Mutex<'static, T> {
         self.mutex
-    }
-
-    pub(super) fn owned(&self, result: LockResult<MutexGuard<'static, T>>) -> LockResult<OwnedMutexGuard<T>> {
-        result.map(|guard| self.own(guard)).map_err(|error| error.map(|guard| self.own(guard)))
     }
 
     /// See [`Mutex::lock`].
@@ -107,7 +118,7 @@ impl<T: SharedType> OwnedMutex<T> {
     /// # Errors
     /// As there.
     pub fn lock(&self) -> LockResult<OwnedMutexGuard<T>> {
-        self.owned(self.mutex.lock())
+        owned(self.mutex.lock(), &self.session)
     }
 
     /// See [`Mutex::try_lock`].
@@ -115,8 +126,7 @@ impl<T: SharedType> OwnedMutex<T> {
     /// # Errors
     /// As there.
     pub fn try_lock(&self) -> TryLockResult<OwnedMutexGuard<T>> {
-        let result = self.mutex.try_lock();
-        result.map(|guard| guard.map(|guard| self.own(guard))).map_err(|error| error.map(|guard| self.own(guard)))
+        try_owned(self.mutex.try_lock(), &self.session)
     }
 
     /// See [`Mutex::lock_timeout`].
@@ -124,7 +134,7 @@ impl<T: SharedType> OwnedMutex<T> {
     /// # Errors
     /// As there.
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<OwnedMutexGuard<T>> {
-        self.owned(self.mutex.lock_timeout(timeout))
+        owned(self.mutex.lock_timeout(timeout), &self.session)
     }
 
     /// The session that it keeps joined.
@@ -157,31 +167,9 @@ impl<T: SharedType> OwnedMutexGuard<T> {
 }
 
 impl<T: SharedType> OwnedRwLock<T> {
-    fn own_reader(&self, guard: RwLockReadGuard<'static, T>) -> OwnedRwLockReadGuard<T> {
-        OwnedRwLockReadGuard { guard, _session: Arc::clone(&self.session) }
-    }
-
-    fn own_writer(&self, guard: RwLockWriteGuard<'static, T>) -> OwnedRwLockWriteGuard<T> {
-        OwnedRwLockWriteGuard { guard, _session: Arc::clone(&self.session) }
-    }
-
     #[cfg(feature = "async")]
     pub(super) fn inner(&self) -> RwLock<'static, T> {
         self.lock
-    }
-
-    pub(super) fn owned_reader(
-        &self,
-        result: LockResult<RwLockReadGuard<'static, T>>,
-    ) -> LockResult<OwnedRwLockReadGuard<T>> {
-        result.map(|guard| self.own_reader(guard)).map_err(|error| error.map(|guard| self.own_reader(guard)))
-    }
-
-    pub(super) fn owned_writer(
-        &self,
-        result: LockResult<RwLockWriteGuard<'static, T>>,
-    ) -> LockResult<OwnedRwLockWriteGuard<T>> {
-        result.map(|guard| self.own_writer(guard)).map_err(|error| error.map(|guard| self.own_writer(guard)))
     }
 
     /// See [`RwLock::read`].
@@ -189,7 +177,7 @@ impl<T: SharedType> OwnedRwLock<T> {
     /// # Errors
     /// As there.
     pub fn read(&self) -> LockResult<OwnedRwLockReadGuard<T>> {
-        self.owned_reader(self.lock.read())
+        owned(self.lock.read(), &self.session)
     }
 
     /// See [`RwLock::try_read`].
@@ -197,8 +185,7 @@ impl<T: SharedType> OwnedRwLock<T> {
     /// # Errors
     /// As there.
     pub fn try_read(&self) -> TryLockResult<OwnedRwLockReadGuard<T>> {
-        let result = self.lock.try_read().map(|guard| guard.map(|guard| self.own_reader(guard)));
-        result.map_err(|error| error.map(|guard| self.own_reader(guard)))
+        try_owned(self.lock.try_read(), &self.session)
     }
 
     /// See [`RwLock::read_timeout`].
@@ -206,7 +193,7 @@ impl<T: SharedType> OwnedRwLock<T> {
     /// # Errors
     /// As there.
     pub fn read_timeout(&self, timeout: Duration) -> LockResult<OwnedRwLockReadGuard<T>> {
-        self.owned_reader(self.lock.read_timeout(timeout))
+        owned(self.lock.read_timeout(timeout), &self.session)
     }
 
     /// See [`RwLock::write`].
@@ -214,7 +201,7 @@ impl<T: SharedType> OwnedRwLock<T> {
     /// # Errors
     /// As there.
     pub fn write(&self) -> LockResult<OwnedRwLockWriteGuard<T>> {
-        self.owned_writer(self.lock.write())
+        owned(self.lock.write(), &self.session)
     }
 
     /// See [`RwLock::try_write`].
@@ -222,8 +209,7 @@ impl<T: SharedType> OwnedRwLock<T> {
     /// # Errors
     /// As there.
     pub fn try_write(&self) -> TryLockResult<OwnedRwLockWriteGuard<T>> {
-        let result = self.lock.try_write().map(|guard| guard.map(|guard| self.own_writer(guard)));
-        result.map_err(|error| error.map(|guard| self.own_writer(guard)))
+        try_owned(self.lock.try_write(), &self.session)
     }
 
     /// See [`RwLock::write_timeout`].
@@ -231,7 +217,7 @@ impl<T: SharedType> OwnedRwLock<T> {
     /// # Errors
     /// As there.
     pub fn write_timeout(&self, timeout: Duration) -> LockResult<OwnedRwLockWriteGuard<T>> {
-        self.owned_writer(self.lock.write_timeout(timeout))
+        owned(self.lock.write_timeout(timeout), &self.session)
     }
 
     /// The session that it keeps joined.

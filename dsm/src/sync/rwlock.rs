@@ -42,8 +42,8 @@ pub struct RwLockReadGuard<'s, T: SharedType> {
 
 /// The right to change what is under an [`RwLock`]; it ends when the guard is dropped.
 ///
-/// As a [`MutexGuard`](crate::MutexGuard), it belongs to the process, and leaves the value as a dead owner would when it
-/// is dropped by a panic.
+/// As a [`MutexGuard`](crate::MutexGuard), it belongs to the process, so that it may be sent to another thread and dropped
+/// there, and leaves the value as a dead owner would when it is dropped by a panic.
 #[must_use = "unlocked at once when the guard is not kept"]
 pub struct RwLockWriteGuard<'s, T: SharedType> {
     pub(super) held: SemaphoreGuard<'s>,

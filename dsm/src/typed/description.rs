@@ -43,7 +43,7 @@ impl Layout {
     }
 
     fn describe_into(&self, list: &mut Vec<FieldDesc>, path: String, offset: usize) {
-        list.push(FieldDesc { path: path.clone(), ty: self.declared(), offset: offset as u64, size: self.size as u64 });
+        list.push(FieldDesc::new(path.clone(), self.declared(), offset as u64, self.size as u64));
         let (mut innermost, mut path) = (self, path);
         while let Kind::Array { element, .. } = innermost.kind {
             innermost = element;
@@ -182,7 +182,7 @@ mod tests {
             "the segment has a field `phase: u32`, which is not declared here"
         );
         let mut found = BOARD.describe();
-        found.push(FieldDesc { path: "round".to_owned(), ty: "u64".to_owned(), offset: 48, size: 8 });
+        found.push(FieldDesc::new("round".to_owned(), "u64".to_owned(), 48, 8));
         assert_eq!(difference(&found), "the segment has a field `round: u64`, which is not declared here");
         assert_eq!(
             first_difference(&found, &BOARD.describe()).unwrap(),

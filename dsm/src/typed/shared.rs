@@ -112,7 +112,7 @@ pub unsafe trait SharedType: Sized + Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be loaded just like that",
     label = "not all bytes are a value of this type, or it cannot be copied",
-    note = "another process may have stored any bytes; of a type with enums or `char`s in it, load a copy by `try_load()`",
+    note = "another process may have stored any bytes; of a type with enums or `char`s in it, load a copy by `try_load()`, an element by `try_get(index)`",
     note = "a type with atomics or synchronisation objects in it cannot be copied: load its fields, or open a `hole()`"
 )]
 pub unsafe trait Plain: SharedType + Copy {}

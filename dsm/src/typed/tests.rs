@@ -167,7 +167,7 @@ fn atomics_of_every_width_under_the_lease() {
 fn holes_are_private_and_publish_what_changed() {
     with::<Board>(|board| {
         board.set_phase(Phase::Setup);
-        board.state().raise(&[1, 2, 3]);
+        board.state().raise(&[1, 2, 3]).unwrap();
         let mut hole = board.hole().unwrap();
         assert!(board.hole().is_err());
         *hole.turn = 5;
@@ -178,7 +178,7 @@ fn holes_are_private_and_publish_what_changed() {
         hole.moves.push(3).unwrap();
         // Meanwhile somebody else stores to what the hole leaves alone.
         board.set_wide(99);
-        board.state().raise(&[4, 5, 6]);
+        board.state().raise(&[4, 5, 6]).unwrap();
         assert_eq!((board.turn(), hole.wide), (0, 0));
         hole.fill().unwrap();
         assert_eq!((board.turn(), board.wide(), board.phase()), (5, 99, Ok(Phase::Play)));
@@ -264,7 +264,7 @@ fn what_is_published_is_read_whole() {
         thread::scope(|scope| {
             scope.spawn(move || {
                 for round in 1..=u64::from(ROUNDS) {
-                    state.raise(&[round, 2 * round, 3 * round]);
+                    state.raise(&[round, 2 * round, 3 * round]).unwrap();
                     acknowledge(state.place().region());
                 }
             });

@@ -3,7 +3,8 @@
 use super::layout::{Argument, Field, Layout};
 use super::private::structure;
 use super::read_only::ReadOnly;
-use super::shared::{Shared, SharedType, its_own_handle};
+use super::shared::{Shared, SharedType, bytes_of, its_own_handle};
+use crate::patient::publish_all;
 use crate::semaphore::SemaphoreGuard;
 use crate::sync::{Object, open_at};
 use crate::wait::deadline;
@@ -180,7 +181,7 @@ impl<'s, T: SharedType + Copy> Shared<'s, Versioned<T>> {
     /// What the session's end causes.
     pub fn publish(self, value: &T) -> Result<u64> {
         let turn = self.turn(None)?;
-        Ok(self.replace(value, &turn))
+        self.replace(value, &turn)
     }
 
     /// As [`publish`](Self::publish), but waits no longer than `timeout` for other publishers.
@@ -189,7 +190,7 @@ impl<'s, T: SharedType + Copy> Shared<'s, Versioned<T>> {
     /// [`Error::TimedOut`], or what the session's end causes.
     pub fn publish_timeout(self, value: &T, timeout: Duration) -> Result<u64> {
         let turn = self.turn(Some(timeout))?;
-        Ok(self.replace(value, &turn))
+        self.replace(value, &turn)
     }
 
     /// Publishes what `update` makes of the last state. No other state comes in between. Returns the new version.
@@ -253,18 +254,18 @@ impl<'s, T: SharedType + Copy> Shared<'s, Versioned<T>> {
         Ok(Semaphore::new(region, id, name))
     }
 
-    fn replace(self, value: &T, _turn: &SemaphoreGuard<'s>) -> u64 {
+    fn replace(self, value: &T, _turn: &SemaphoreGuard<'s>) -> Result<u64> {
         self.raise(value)
     }
 
     /// The caller is the only publisher.
-    pub(super) fn raise(self, value: &T) -> u64 {
+    pub(super) fn raise(self, value: &T) -> Result<u64> {
         let version = self.version().wrapping_add(1);
         // In this order: who sees the version has the copy, on this host and on the others.
-        self.copy(version).store(value);
+        publish_all(self.copy(version).place(), bytes_of(std::slice::from_ref(value)))?;
         fence(Ordering::Release);
-        self.version_word().set(version);
-        version
+        publish_all(self.version_word().place(), &version.to_ne_bytes())?;
+        Ok(version)
     }
 }
 
@@ -282,7 +283,7 @@ impl<'s, T: SharedType + Copy> Shared<'s, Versioned<T>> {
     /// As there, and as [`Semaphore::lock_async`].
     pub async fn publish_async(self, value: &T) -> Result<u64> {
         let turn = self.turn_async().await?;
-        Ok(self.replace(value, &turn))
+        self.replace(value, &turn)
     }
 
     /// As [`publish_with`](Self::publish_with), without blocking the thread; see
@@ -349,6 +350,8 @@ impl<T: SharedType + Copy> ReadOnly<'_, Versioned<T>> {
 }
 
 /// A working copy of what is to be published: dereferences to it. Dropped, it publishes nothing.
+///
+/// It holds the right to publish, which belongs to the process: it may be sent to another thread, and be published there.
 #[must_use = "nothing is published unless `publish` is called"]
 pub struct Draft<'s, T: SharedType + Copy> {
     of: Shared<'s, Versioned<T>>,
@@ -364,7 +367,7 @@ impl<T: SharedType + Copy> Draft<'_, T> {
     pub fn publish(self) -> Result<u64> {
         match self.of.place().region().lost() {
             Some(error) => Err(error),
-            None => Ok(self.of.replace(&self.value, &self.turn)),
+            None => self.of.replace(&self.value, &self.turn),
         }
     }
 }

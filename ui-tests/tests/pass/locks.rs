@@ -79,3 +79,38 @@ fn owned(session: Session) -> dsm::Result<()> {
     std::thread::spawn(move || turns.lock().map(drop).is_ok());
     Ok(())
 }
+
+/// Programs whose functions return any error.
+#[expect(dead_code, reason = "that it compiles is the test")]
+fn any_error(session: &Session) -> Result<u32, Box<dyn std::error::Error>> {
+    let turns = session.semaphore("turns", 1)?;
+    let _turn = turns.lock()?;
+    let account = session.mutex::<Account>("account")?.lock()?;
+    account.value().set_balance("7".parse()?);
+    Ok("3".parse()?)
+}
+
+#[expect(dead_code, reason = "that it compiles is the test")]
+fn any_error_that_can_be_sent(session: &Session) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let _reader = session.rwlock::<u64>("limit")?.try_read()?;
+    Ok(())
+}
+
+#[dsm::shared]
+struct Guest {
+    name: dsm::Text<28>,
+    next: dsm::Pointer<Guest>,
+    rooms: dsm::List<u32, 6>,
+}
+
+/// What goes wrong with texts, lists and pointers is an error of the crate's, too.
+#[expect(dead_code, reason = "that it compiles is the test")]
+fn texts(guest: Shared<'_, Guest>) -> dsm::Result<String> {
+    guest.name().set("Ann")?;
+    guest.rooms().push(3)?;
+    guest.next().point_to(Some(guest))?;
+    match guest.next().follow()? {
+        Some(next) => Ok(next.name().get()?),
+        None => Ok(String::new()),
+    }
+}

@@ -282,6 +282,7 @@ pub struct Status {
 
 /// One session on one host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SessionStatus {
     /// Name.
     pub name: String,
