@@ -1,5 +1,6 @@
 //! Instructions carried out on a signal frame made by hand: those of processors other than this one, and the ways
-//! that are taken where the system lacks something.
+//! that are taken where the system lacks something. (Where the processor has AVX-512, the differential test compares
+//! its instructions with the processor itself.)
 
 use super::machine::Machine;
 use super::{Trap, carry_out};

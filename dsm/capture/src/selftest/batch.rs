@@ -114,12 +114,14 @@ impl Test {
         Ok(())
     }
 
-    pub(super) fn report(self, candidates: &[Candidate]) -> Report {
+    /// `low`: 32 bits reached the memory.
+    pub(super) fn report(self, candidates: &[Candidate], low: bool) -> Report {
         let mut report = self.report;
         let mut compared = self.compared.iter();
         let coverage = |one: &Candidate, compared: &mut std::slice::Iter<'_, u64>| match one.verdict {
             Verdict::Open => match compared.next() {
                 Some(count @ 1..) => Coverage::Covered(*count),
+                _ if !low && generate::is_short(one.code) => Coverage::OutOfReach,
                 _ => Coverage::Missed,
             },
             Verdict::Illegal => Coverage::NotHere,

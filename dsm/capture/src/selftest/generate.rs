@@ -272,6 +272,11 @@ fn kind_is_either(kind: Kind) -> bool {
     )
 }
 
+/// Has the address of what it writes 32 bits in every encoding?
+pub(super) fn is_short(code: Code) -> bool {
+    matches!(code, Code::Movdir64b_r32_m512 | Code::Clzerod)
+}
+
 /// Does iced say that it writes memory? (It is asked in another way than the engine asks.)
 pub(super) fn writes_memory(instruction: &Instruction) -> bool {
     if instruction.mnemonic() == Mnemonic::Clzero {

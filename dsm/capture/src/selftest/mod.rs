@@ -102,7 +102,7 @@ fn own_region(options: Options) -> io::Result<Report> {
         let kind = (batch % 2) as usize;
         test.batch(&mut grounds[kind], Captured::Here(&mut arenas[kind]), batch, cases)
     })?;
-    Ok(test.report(&candidates))
+    Ok(test.report(&candidates, true))
 }
 
 /// Installs the test's handlers for good. Call it before the handler is installed that captures on a [`Stage`].
@@ -136,7 +136,7 @@ impl Ready {
         let mut ground = Ground::new(region, 0, ground::code_near(region.0)?, false, &processor)?;
         let mut test = Test::new(processor, options.seed, &candidates);
         test.run_all(options, |test, batch, cases| test.batch(&mut ground, Captured::There(stage), batch, cases))?;
-        Ok(test.report(&candidates))
+        Ok(test.report(&candidates, ground.low))
     }
 }
 

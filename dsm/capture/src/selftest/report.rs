@@ -14,6 +14,8 @@ pub enum Coverage {
     NotHere,
     /// The engine refuses it, and says so.
     Refused(&'static str),
+    /// It has addresses of 32 bits alone, and the region lies higher.
+    OutOfReach,
     /// The generator could not make one that both could run.
     Missed,
 }
@@ -89,6 +91,7 @@ impl Report {
                 Coverage::Covered(count) => count.to_string(),
                 Coverage::NotHere => "not here".into(),
                 Coverage::Refused(_) => "refused".into(),
+                Coverage::OutOfReach => "no reach".into(),
                 Coverage::Missed => "missed".into(),
             };
             format!("{fared:>9}  {:<24}  {}\n", form.features, form.syntax)
@@ -128,7 +131,7 @@ impl fmt::Display for Report {
                 }
                 Coverage::NotHere => add(absent.entry(&form.features).or_default(), form),
                 Coverage::Refused(reason) => add(refused.entry(reason).or_default(), form),
-                Coverage::Missed => {}
+                Coverage::OutOfReach | Coverage::Missed => {}
             }
         }
         for (features, (forms, instructions)) in covered {
@@ -139,6 +142,9 @@ impl fmt::Display for Report {
         }
         for (reason, names) in refused {
             writeln!(f, "  refused: {}: {reason}", names.join(" "))?;
+        }
+        for form in self.forms.iter().filter(|form| form.coverage == Coverage::OutOfReach) {
+            writeln!(f, "  out of reach of 32 bits: {}", form.syntax)?;
         }
         for form in self.forms.iter().filter(|form| form.coverage == Coverage::Missed) {
             writeln!(f, "  missed: {} [{}]", form.syntax, form.name)?;
