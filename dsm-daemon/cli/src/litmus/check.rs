@@ -46,14 +46,16 @@ pub type Words = [u64; VALUES];
 
 /// What the explorer has said of programs: many variants and placements come to the same one.
 #[derive(Debug, Default)]
-pub struct Known(HashMap<Program, (Rc<BTreeSet<Outcome>>, Rc<BTreeSet<Outcome>>)>);
+pub struct Known(HashMap<Program, (Outcomes, Outcomes)>);
+
+type Outcomes = Rc<BTreeSet<Outcome>>;
 
 /// Collects what is seen of one test in one variant.
 #[derive(Debug)]
 pub struct Checker {
     program: Program,
-    allowed: Rc<BTreeSet<Outcome>>,
-    sequential: Rc<BTreeSet<Outcome>>,
+    allowed: Outcomes,
+    sequential: Outcomes,
     counts: HashMap<Words, (u64, Class)>,
     disagreements: u64,
     violations: Vec<String>,
