@@ -54,8 +54,8 @@ type Outcomes = Rc<BTreeSet<Outcome>>;
 #[derive(Debug)]
 pub struct Checker {
     program: Program,
-    allowed: Rc<BTreeSet<Outcome>>,
-    sequential: Rc<BTreeSet<Outcome>>,
+    allowed: Outcomes,
+    sequential: Outcomes,
     counts: HashMap<Words, (u64, Class)>,
     disagreements: u64,
     violations: Vec<String>,
