@@ -220,3 +220,39 @@ fn favoured_threads_and_others_exclude_each_other() {
     assert_eq!(counted, 4 * BURSTS * BURST, "stores, of which the lock was taken for each");
     assert!(biased > 0, "the lock was never seen to be biased");
 }
+
+/// A child of a `fork` that no handler has seen goes by its parent's number, but not for the thread that the parent's lock
+/// is biased to: both store at once, and the number of stores, counted under the lock without atomics, is exact.
+#[test]
+fn a_child_that_no_handler_has_seen_is_not_the_favoured_thread() {
+    const STORES: u64 = 200 * dsm_core::bias::PATIENCE as u64;
+    let cluster = Cluster::new();
+    let a = cluster.join(0, "unseen");
+    let words = a.array::<u64>("w", 64).unwrap();
+    let watch = Watch::new(&cluster, 0, "unseen");
+    let producer = &watch.area().control.producer;
+    for round in 1.. {
+        words.set(0, round);
+        if producer.lock.load(Relaxed) & dsm_core::lock::BIASED != 0 {
+            break;
+        }
+        assert!(round < STORES, "the lock is biased to nobody");
+    }
+    let before = producer.direct.load(Relaxed) + producer.trapped.load(Relaxed);
+    let bursts = |at: usize| (1..=STORES).for_each(|round| words.set(at, round));
+    // SAFETY: the child stores, which allocates nothing, and ends.
+    let child = unsafe { libc::syscall(libc::SYS_fork) } as libc::pid_t;
+    if child == 0 {
+        bursts(8);
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) };
+    }
+    eventually("the child stores", || words.get(8) > 0);
+    bursts(16);
+    let mut status = 0;
+    // SAFETY: waits for our child.
+    assert_eq!((unsafe { libc::waitpid(child, &raw mut status, 0) }, status), (child, 0));
+    let counted = producer.direct.load(Relaxed) + producer.trapped.load(Relaxed);
+    assert_eq!(counted - before, 2 * STORES);
+    assert_eq!((words.get(8), words.get(16)), (STORES, STORES));
+}
