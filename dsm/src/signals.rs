@@ -149,7 +149,10 @@ pub(crate) fn adopt_from_handler() {
     let me = unsafe { libc::gettid() };
     if ADOPTING.compare_exchange(0, me, Acquire, Relaxed).is_ok() {
         let _turn = Turn(());
+        // Meanwhile more would come of those that are not adopted yet, and what they store must be kept.
+        let before = keep_away();
         adopt_all();
+        set_mask(before);
     }
 }
 
