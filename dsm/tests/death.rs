@@ -49,13 +49,14 @@ impl Victim {
         if pid == 0 {
             // SAFETY: asks to be killed with the parent.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            // Not traced yet: every trap would stop it.
+            before();
             // SAFETY: asks to be traced by the parent.
             let traced = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } == 0;
             if !traced {
                 // SAFETY: ends the child.
                 unsafe { libc::_exit(77) };
             }
-            before();
             // SAFETY: stops the child for its parent.
             unsafe { libc::raise(libc::SIGSTOP) };
             store();
