@@ -231,6 +231,7 @@ fn scattering_goes_as_far_as_the_region() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "decodes")]
 fn a_call_to_an_address_that_cannot_be_faults_as_the_processor_does() {
     for (intel, stored) in [(true, vec![(56, 8)]), (false, vec![])] {
         let mut rig = Rig::new();
