@@ -116,9 +116,8 @@ impl Region {
         let len = size_of::<SharedArea>();
         map::check_memory_file(&area, len as u64).map_err(cannot("the log is not what it should be"))?;
         let area = map::Range::of_file(&area, len).map_err(cannot("cannot map the log"))?;
-        // SAFETY: a mapping of that size, page-aligned, sealed against shrinking; all fields are atomics, valid for
-        // any bytes. It is unmapped in `close`, after which the region is not used.
-        let shared: &'static SharedArea = unsafe { &*area.base().cast::<SharedArea>() };
+        // SAFETY: a mapping of that size, sealed against shrinking, and unmapped in `close`.
+        let shared = unsafe { shared(&area) };
         let fixed = &shared.control.fixed;
         if (fixed.magic.load(Relaxed), fixed.layout.load(Relaxed)) != (MAGIC, FINGERPRINT) {
             return Err(Error::Unavailable(format!("session {name:?}: the log was made by another release of dsm")));
@@ -132,26 +131,46 @@ impl Region {
         // The same place in every process, where it is free, so that addresses can be compared by eye.
         let wish = 0x2000_0000_0000usize + (fingerprint(&name) as usize % 16) * (4 * SPACE as usize);
         let space = map::Range::reserve(2 * SPACE as usize, Some(wish)).map_err(cannot("no address space"))?;
-        let view = space.base() as usize;
-        // SAFETY: offsets are used only after `contains` or an attached segment's extent has shown them mapped.
-        let memory = unsafe { Mapped::new(space.base().wrapping_add(SPACE as usize)) };
         let wiped = map::Range::of_this_process(PAGE as usize);
         let favours = wiped.is_ok();
         let tag = wiped.or_else(|_| map::Range::private(PAGE as usize)).map_err(cannot("no memory"))?;
-        let trap_only = std::env::var_os("DSM_CAPTURE").is_some_and(|mode| mode == "trap");
         let region = Box::new(Self {
-            view,
-            memory,
-            log: shared.log(),
             process: AtomicU32::new(u32::from(process)),
-            tag: ManuallyDrop::new(tag),
             favours,
-            trap_only,
+            trap_only: std::env::var_os("DSM_CAPTURE").is_some_and(|mode| mode == "trap"),
+            extents: (0..SEGMENTS).map(|_| Default::default()).collect(),
+            name,
+            arbiter,
+            ..Self::new(shared.log(), area, space, SPACE, tag, bell, connection)
+        });
+        region.retag();
+        Ok(region)
+    }
+
+    /// A region without extents, name, or a lock that is biased, of process 1. Its alias begins `alias` bytes into `space`.
+    fn new(
+        log: SharedLog<'static>,
+        area: map::Range,
+        space: map::Range,
+        alias: u64,
+        tag: map::Range,
+        bell: OwnedFd,
+        connection: Connection,
+    ) -> Self {
+        Self {
+            view: space.base() as usize,
+            // SAFETY: offsets are used only after `contains` or an attached segment's extent has shown them mapped.
+            memory: unsafe { Mapped::new(space.base().wrapping_add(alias as usize)) },
+            log,
+            process: AtomicU32::new(1),
+            tag: ManuallyDrop::new(tag),
+            favours: false,
+            trap_only: false,
             bell,
             orphaned: AtomicBool::new(false),
             births: AtomicU32::new(0),
             socket: AtomicI32::new(connection.descriptor()),
-            extents: (0..SEGMENTS).map(|_| Default::default()).collect(),
+            extents: Box::default(),
             extent_count: AtomicUsize::new(0),
             connection: UnsafeCell::new(Mutex::new(connection)),
             segments: Mutex::default(),
@@ -163,11 +182,9 @@ impl Region {
             types: Default::default(),
             space: ManuallyDrop::new(space),
             area: ManuallyDrop::new(area),
-            name,
-            arbiter,
-        });
-        region.retag();
-        Ok(region)
+            name: String::new(),
+            arbiter: PathBuf::new(),
+        }
     }
 
     /// See the field.
@@ -191,43 +208,14 @@ impl Region {
     /// some. View and alias are one; what is logged stays in the log.
     #[cfg(test)]
     pub(crate) fn plain(len: usize) -> Box<Self> {
-        let area = map::Range::private(size_of::<SharedArea>()).expect("memory for a log");
-        // SAFETY: a mapping of that size, page-aligned; all fields are atomics, and zeros are the empty log. It is unmapped
-        // in `close`, after which the region is not used.
-        let shared: &'static SharedArea = unsafe { &*area.base().cast::<SharedArea>() };
+        let private = |len| map::Range::private(len).expect("memory");
+        let area = private(size_of::<SharedArea>());
+        // SAFETY: a mapping of that size; zeros are the empty log. It is unmapped in `close`.
+        let shared = unsafe { shared(&area) };
         shared.control.producer.leased.store(1, Relaxed);
-        let space = map::Range::private(len).expect("memory for the bytes");
-        // SAFETY: tests stay within it.
-        let memory = unsafe { Mapped::new(space.base()) };
-        let connection = Connection::nobody();
-        Box::new(Self {
-            view: space.base() as usize,
-            memory,
-            log: shared.log(),
-            process: AtomicU32::new(1),
-            // The lock is biased to nobody.
-            tag: ManuallyDrop::new(map::Range::private(PAGE as usize).expect("memory for a tag")),
-            favours: false,
-            trap_only: false,
-            bell: event::doorbell().expect("a descriptor"),
-            orphaned: AtomicBool::new(false),
-            births: AtomicU32::new(0),
-            socket: AtomicI32::new(connection.descriptor()),
-            extents: Box::default(),
-            extent_count: AtomicUsize::new(0),
-            connection: UnsafeCell::new(Mutex::new(connection)),
-            segments: Mutex::default(),
-            holes: Mutex::default(),
-            buffers: Mutex::default(),
-            #[cfg(feature = "async")]
-            listening: OnceLock::new(),
-            objects: Mutex::default(),
-            types: Default::default(),
-            space: ManuallyDrop::new(space),
-            area: ManuallyDrop::new(area),
-            name: "plain".into(),
-            arbiter: PathBuf::new(),
-        })
+        let bell = event::doorbell().expect("a descriptor");
+        let region = Self::new(shared.log(), area, private(len), 0, private(PAGE as usize), bell, Connection::nobody());
+        Box::new(Self { name: "plain".into(), ..region })
     }
 
     /// Unmaps everything.
@@ -549,6 +537,15 @@ impl Writer for Region {
     fn let_in(&self) {
         hands().let_in();
     }
+}
+
+/// The log in a mapping.
+///
+/// # Safety
+/// It is as large as that, and stays mapped as long as this is used.
+unsafe fn shared(area: &map::Range) -> &'static SharedArea {
+    // SAFETY: by the contract; page-aligned, and all fields are atomics, valid for any bytes.
+    unsafe { &*area.base().cast::<SharedArea>() }
 }
 
 #[cold]

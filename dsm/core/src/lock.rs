@@ -89,13 +89,16 @@ impl<'a> Lock<'a> {
     /// Takes the lock if it is free, or is biased to a thread that is not inside.
     pub fn try_acquire(&self, me: u32) -> bool {
         let word = self.state.lock.load(Relaxed);
-        if word == 0 { self.try_free(me) } else { holder(word) == 0 && self.revoke(me, word) }
+        match named(word) {
+            _ if holder(word) != 0 => false,
+            None => self.try_free(me),
+            Some(slot) => self.revoke(me, word, slot),
+        }
     }
 
-    /// Takes the lock from the thread that `word` names, if that is not inside, or comes out soon.
+    /// Takes the lock from the thread that `word` names as `slot`, if that is not inside, or comes out soon.
     #[cold]
-    fn revoke(&self, me: u32, word: u32) -> bool {
-        let Some(slot) = named(word) else { return self.try_free(me) };
+    fn revoke(&self, me: u32, word: u32, slot: usize) -> bool {
         let bias = self.biases.get(slot);
         if word & BIASED == 0 && bias.is_some_and(Bias::is_inside) {
             // Somebody has asked already, and it is not out yet: looking is enough. (It may be stopped.)
@@ -151,7 +154,7 @@ impl<'a> Lock<'a> {
                 continue;
             }
             let word = self.state.lock.load(Relaxed);
-            let favoured = named(word).and_then(|slot| self.biases.get(slot)).filter(|bias| bias.is_inside());
+            let favoured = self.bias_of(word).filter(|bias| bias.is_inside());
             match favoured {
                 _ if holder(word) != 0 => futex::wait(&self.state.lock, word, NAP),
                 Some(bias) => futex::wait(&bias.inside, 1, NAP),
@@ -170,6 +173,11 @@ impl<'a> Lock<'a> {
         }
         self.uncount();
         interrupted
+    }
+
+    /// That of the thread that has to be out before a lock with this word can be had.
+    fn bias_of(&self, word: u32) -> Option<&'a Bias> {
+        self.biases.get(named(word)?)
     }
 
     /// Says that one more waits.
@@ -204,6 +212,12 @@ impl<'a> Lock<'a> {
         // Release: what the holder wrote is visible to whoever acquires next.
         self.state.lock.store(word, Release);
         self.barrier.light();
+        self.freed();
+    }
+
+    /// After the word was stored, and a barrier passed.
+    #[inline(always)]
+    fn freed(&self) {
         if self.state.lock_waiters.load(Relaxed) != 0 {
             self.wake();
         }
@@ -287,9 +301,7 @@ impl<'a> Lock<'a> {
             return self.left(bias, favour);
         }
         self.state.lock.swap(self.next(me, hold.favour), SeqCst);
-        if self.state.lock_waiters.load(Relaxed) != 0 {
-            self.wake();
-        }
+        self.freed();
     }
 
     #[inline(always)]
@@ -379,7 +391,7 @@ impl<'a> Lock<'a> {
     pub fn is_held(&self) -> bool {
         let word = self.state.lock.load(Relaxed);
         match holder(word) {
-            0 => named(word).and_then(|slot| self.biases.get(slot)).is_some_and(Bias::is_inside),
+            0 => self.bias_of(word).is_some_and(Bias::is_inside),
             holder => holder != ARBITER,
         }
     }

@@ -184,6 +184,16 @@ impl Locked {
     }
 }
 
+/// Unless somebody is just about to look whether the dead one is out.
+fn seize_at_last(lock: Lock<'_>, dead: u32) -> Seizure {
+    loop {
+        match lock.seize(|process| process == dead) {
+            Seizure::Later => thread::yield_now(),
+            seizure => return seizure,
+        }
+    }
+}
+
 /// Of a thread to which the lock is biased from its first visit on.
 fn favour(thread: u32) -> Favour {
     let favour = Favour::with_patience(0);
@@ -272,14 +282,8 @@ fn the_arbiter_takes_over_from_a_favoured_thread() {
         let other = spawn(&shared, |shared| shared.try_visit(2, 2));
         // The kernel tells of the death after all that the dead have done.
         dying.join().expect("it ended");
-        let taken = loop {
-            match shared.seize(7) {
-                Seizure::Later => thread::yield_now(),
-                seizure => break seizure,
-            }
-        };
         // It was inside, and nobody else can have got it out.
-        assert_eq!(taken, Seizure::Taken);
+        assert_eq!(seize_at_last(shared.lock(), 7), Seizure::Taken);
         shared.data.add();
         shared.lock().forget(7);
         shared.lock().release_to_all();

@@ -1,8 +1,11 @@
 //! What the dead leave in the log, and what must not stay of it.
 #![cfg(not(loom))]
 
+mod common;
+
+use common::Hand;
 use dsm_core::lock::{ARBITER, Seizure};
-use dsm_core::log::{Area, Door, HostLog, Writer};
+use dsm_core::log::{Area, Door, HostLog};
 use dsm_core::memory::{Cells, Memory};
 use dsm_core::op::{AtomicOp, Rmw};
 use dsm_core::record::records;
@@ -13,18 +16,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const RING: usize = 64;
 const INDEX: usize = 4;
 type SmallLog<'a> = HostLog<'a, RING, INDEX, 1, 1>;
-
-struct Hand(u32);
-
-impl Writer for Hand {
-    fn number(&self) -> u32 {
-        self.0
-    }
-
-    fn ring_doorbell(&self) {}
-
-    fn stalled(&self) {}
-}
 
 /// Memory in which whoever stores dies: after the intent and the entry in the index, before the first byte.
 struct Deadly;

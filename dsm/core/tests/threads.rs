@@ -3,7 +3,10 @@
 //! sleeps. Miri runs it, too.)
 #![cfg(not(loom))]
 
-use dsm_core::log::{Area, Door, HostLog, Writer};
+mod common;
+
+use common::Hand;
+use dsm_core::log::{Area, Door, HostLog};
 use dsm_core::memory::{Cells, Mapped, Memory};
 use dsm_core::op::{AtomicOp, Rmw};
 use dsm_core::record::{Kind, records};
@@ -33,18 +36,6 @@ const PROGRESS: u64 = 64;
 const SMALL: u64 = 128;
 /// Where all publish lines.
 const LINES: u64 = 256;
-
-struct Hand(u32);
-
-impl Writer for Hand {
-    fn number(&self) -> u32 {
-        self.0
-    }
-
-    fn ring_doorbell(&self) {}
-
-    fn stalled(&self) {}
-}
 
 fn add(log: &SmallLog<'_>, memory: &Mapped, hand: &Hand) -> u64 {
     let op = AtomicOp::new(Rmw::Add, 8, 1);

@@ -147,22 +147,28 @@ fn what_is_drained_is_whole() {
     });
 }
 
+/// A remote record at the first bytes, while `threads` store there, between draining and the acknowledgement.
+fn spares_what_is_pending(shared: &Session, threads: impl IntoIterator<Item = thread::JoinHandle<()>>) -> Arbiter {
+    let log: TinyLog<'_> = shared.0.log();
+    let mut arbiter = Arbiter::new();
+    arbiter.drain(&log, &shared.1);
+    let applied = arbiter.remote(&log, &shared.1, 0, &[9; 4]);
+    if applied {
+        arbiter.acknowledge(&log, &shared.1);
+    }
+    threads.into_iter().for_each(|thread| thread.join().expect("it ended"));
+    assert!(applied || arbiter.remote(&log, &shared.1, 0, &[9; 4]));
+    arbiter.check(&log, &shared.1);
+    arbiter
+}
+
 /// A remote record at bytes that two writers store to, between draining and the acknowledgement.
 #[test]
 fn a_remote_record_spares_what_is_pending() {
     model(1, || {
         let shared = session();
         let threads = [writer(&shared, 1, 0, &[1, 2]), writer(&shared, 2, 1, &[3, 4])];
-        let log: TinyLog<'_> = shared.0.log();
-        let mut arbiter = Arbiter::new();
-        arbiter.drain(&log, &shared.1);
-        let applied = arbiter.remote(&log, &shared.1, 0, &[9; 4]);
-        if applied {
-            arbiter.acknowledge(&log, &shared.1);
-        }
-        threads.into_iter().for_each(|thread| thread.join().expect("it ended"));
-        assert!(applied || arbiter.remote(&log, &shared.1, 0, &[9; 4]));
-        arbiter.check(&log, &shared.1);
+        spares_what_is_pending(&shared, threads);
     });
 }
 
@@ -242,16 +248,7 @@ fn a_remote_record_spares_what_a_favoured_thread_has_pending() {
                 log.store(&shared.1, &hand, Door::Direct, 1, &[3, 4]);
             })
         };
-        let log: TinyLog<'_> = shared.0.log();
-        let mut arbiter = Arbiter::new();
-        arbiter.drain(&log, &shared.1);
-        let applied = arbiter.remote(&log, &shared.1, 0, &[9; 4]);
-        if applied {
-            arbiter.acknowledge(&log, &shared.1);
-        }
-        thread.join().expect("it ended");
-        assert!(applied || arbiter.remote(&log, &shared.1, 0, &[9; 4]));
-        arbiter.check(&log, &shared.1);
+        let arbiter = spares_what_is_pending(&shared, [thread]);
         assert_eq!(arbiter.replica.sent(), 6, "two records of three words");
     });
 }
@@ -280,14 +277,7 @@ fn a_store_of_a_favoured_thread_that_died_is_completed_before_another_begins() {
                 }
             })
         };
-        // Unless the other is just about to look whether the dead one is out.
-        let taken = loop {
-            match log.lock().seize(|process| process == 1) {
-                Seizure::Later => thread::yield_now(),
-                seizure => break seizure,
-            }
-        };
-        assert_eq!(taken, Seizure::Taken);
+        assert_eq!(seize_at_last(log.lock(), 1), Seizure::Taken);
         log.recover(&shared.1, |_, _| true);
         log.lock().forget(1);
         log.lock().release_to_all();
