@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Socket on which an arbiter listens for processes.
 pub const SOCKET: &str = "arbiter.sock";
@@ -48,15 +49,31 @@ pub fn prepare(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// How long [`lock`] waits. Who has the lock starts an arbiter, which takes milliseconds.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at a lock that somebody has: the system has no timed way to wait for it.
+const NAP: Duration = Duration::from_millis(1);
+
+/// A lock on a file, given back when dropped.
+#[derive(Debug)]
+pub struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that was forked meanwhile has the file open, too, and with it the lock.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Opens a lock file and takes its lock; `None` when somebody else has it.
 ///
 /// # Errors
 /// What the system says.
-pub fn try_lock(dir: &Path, name: &str) -> Result<Option<File>> {
+pub fn try_lock(dir: &Path, name: &str) -> Result<Option<Held>> {
     loop {
         let file = open(dir, name)?;
         match file.try_lock() {
-            Ok(()) if current(dir, name, &file) => return Ok(Some(file)),
+            Ok(()) if current(dir, name, &file) => return Ok(Some(Held(file))),
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
             Err(std::fs::TryLockError::Error(error)) => {
@@ -66,22 +83,29 @@ pub fn try_lock(dir: &Path, name: &str) -> Result<Option<File>> {
     }
 }
 
-/// As [`try_lock`], but waits.
+/// As [`try_lock`], but waits, up to `patience`.
 ///
 /// # Errors
-/// What the system says.
-pub fn lock(dir: &Path, name: &str) -> Result<File> {
+/// What the system says; [`Error::Unavailable`] when somebody else has it all the time.
+pub fn lock(dir: &Path, name: &str, patience: Duration) -> Result<Held> {
+    let start = Instant::now();
     loop {
         prepare(dir)?;
-        let file = match open(dir, name) {
+        match try_lock(dir, name) {
             // An arbiter that has just ended took the directory with it.
             Err(Error::System { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            result => result?,
-        };
-        file.lock().map_err(Error::system(format!("cannot lock {name}")))?;
-        if current(dir, name, &file) {
-            return Ok(file);
+            Ok(Some(held)) => return Ok(held),
+            Err(error) => return Err(error),
+            Ok(None) => {}
         }
+        if start.elapsed() > patience {
+            return Err(Error::Unavailable(format!(
+                "somebody has been starting an arbiter for more than {patience:?}, and is not done: `fuser {}` names \
+                 the process; end it, or name another {RUNTIME_DIR}",
+                dir.join(name).display()
+            )));
+        }
+        std::thread::sleep(NAP);
     }
 }
 
@@ -106,4 +130,53 @@ pub fn clean(dir: &Path) {
     }
     let _ = std::fs::remove_file(dir.join(ALIVE));
     let _ = std::fs::remove_dir(dir);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A child of a `fork` in the middle has the file open for as long as it lives; a second descriptor of the same open
+    /// file stands for it.
+    #[test]
+    fn a_child_does_not_keep_what_its_parent_has_given_back() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("h");
+        let held = lock(&dir, STARTING, PATIENCE).unwrap();
+        let child = held.0.try_clone().unwrap();
+        assert!(try_lock(&dir, STARTING).unwrap().is_none());
+        drop(held);
+        assert!(try_lock(&dir, STARTING).unwrap().is_some());
+        drop(child);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_lock_is_told_that_it_does_not_come() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("h");
+        let held = lock(&dir, STARTING, PATIENCE).unwrap();
+        let error = lock(&dir, STARTING, Duration::from_millis(20)).unwrap_err();
+        assert!(error.to_string().contains("fuser"), "{error}");
+        let wait = std::thread::spawn(move || lock(&dir, STARTING, PATIENCE).map(drop));
+        drop(held);
+        wait.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_lock_whose_directory_was_removed_meanwhile_is_taken_anew() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("gone");
+        let held = lock(&dir, STARTING, PATIENCE).unwrap();
+        clean(&dir);
+        assert!(dir.exists(), "somebody starts there");
+        let wait = std::thread::spawn({
+            let dir = dir.clone();
+            move || lock(&dir, STARTING, PATIENCE).map(drop)
+        });
+        std::fs::remove_dir_all(&dir).unwrap();
+        drop(held);
+        wait.join().unwrap().unwrap();
+        clean(&dir);
+        assert!(!dir.exists());
+    }
 }

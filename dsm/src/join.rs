@@ -176,10 +176,11 @@ fn unreachable(path: &Path, source: std::io::Error) -> Error {
 
 #[cfg(feature = "embedded")]
 fn start_arbiter(dir: &Path, path: &Path, daemon: Option<&str>, _why: std::io::Error) -> Result<Connection> {
+    use dsm_daemon::runtime;
     crate::embedded::keep();
-    dsm_daemon::runtime::prepare(dir)?;
+    runtime::prepare(dir)?;
     // One process starts it; the others wait here and find it.
-    let _starting = dsm_daemon::runtime::lock(dir, dsm_daemon::runtime::STARTING)?;
+    let _starting = runtime::lock(dir, runtime::STARTING, runtime::PATIENCE)?;
     match Connection::open(path) {
         Ok(connection) => return Ok(connection),
         Err(error) if absent(&error) || retryable(&error) => {}

@@ -1,7 +1,7 @@
 //! What runs: this host's arbiters, and their daemons.
 
+use crate::directory::virtual_hosts;
 use crate::failure::{Failure, Result};
-use crate::run::directory::virtual_hosts;
 use dsm_core::wire::control::{Find, Found, Status};
 use dsm_daemon::client::Client;
 use dsm_daemon::local::Local;

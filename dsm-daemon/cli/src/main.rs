@@ -5,6 +5,7 @@
 
 mod bench;
 mod demo;
+mod directory;
 mod doctor;
 mod down;
 mod failure;
@@ -107,7 +108,7 @@ impl Command {
             Self::Ls(args) => ls::run(&args),
             Self::Down(args) => down::run(&args),
             Self::Doctor(args) => doctor::run(&args),
-            Self::Bench(args) => bench::run(&args).map_err(Failure::from),
+            Self::Bench(args) => bench::run(&args),
             Self::Selftest(args) => selftest::run(&args),
             Self::Litmus(args) => litmus::run(&args),
             Self::Daemon(args) => args.run(),

@@ -16,7 +16,6 @@ use dsm_core::wire::control::{Ask, Found, Reason, Refusal, Status, Told};
 use process::{Client, Leaving};
 use session::{HostSession, Uplink};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -41,7 +40,7 @@ pub struct Around<'a> {
 pub struct Arbiter {
     dir: PathBuf,
     /// Held for life: whoever can lock the file knows that no arbiter is alive.
-    _alive: File,
+    _alive: runtime::Held,
     listener: Async<UnixListener>,
     clients: BTreeMap<u64, Client>,
     /// Processes without a connection that may still store. Their numbers are theirs until they cannot.

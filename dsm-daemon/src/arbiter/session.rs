@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::{Error, Result};
 use async_io::Async;
 use dsm_core::control::{ASLEEP, Control, Ended, GONE};
-use dsm_core::limits::{PROCESSES, SPACE};
+use dsm_core::limits::{BATCH, PROCESSES, SPACE};
 use dsm_core::log::{SharedArea, SharedLog};
 use dsm_core::memory::Mapped;
 use dsm_core::replica::Replica;
@@ -107,12 +107,19 @@ pub struct HostSession {
     stash: Option<(FrameHeader, Vec<u8>)>,
     batch: Vec<u8>,
     ended: Option<Ended>,
+    /// When to look for more of what somebody writes in a row.
+    look: Instant,
 }
 
 /// Batches that one round drains from the log before it looks at what has come.
 const BATCHES: usize = 4;
 /// Frames that one round applies before it looks at the log.
 const FRAMES: usize = 64;
+/// Bytes of records that have come since the last look when somebody writes them in a row and we have caught up.
+const ROW: std::ops::Range<usize> = 1024..BATCH / 2;
+/// Between two looks at the log then. Each takes the line with the lock and the tail away from the writer, for as long as
+/// he needs for a dozen stores.
+const PAUSE: Duration = Duration::from_micros(2);
 
 impl HostSession {
     /// A session that the server has let this host join.
@@ -153,6 +160,7 @@ impl HostSession {
             stash: None,
             batch: Vec::new(),
             ended: None,
+            look: Instant::now(),
         })
     }
 
@@ -300,7 +308,7 @@ impl HostSession {
             self.end(Ended::ServerGone, "its server has cut it off");
             return true;
         }
-        busy |= self.ship(servers);
+        busy |= self.ship(now, servers);
         busy |= self.take_in(now, servers);
         busy |= self.replica.settle(&self.area.log());
         if let Uplink::Remote(link) = &mut self.uplink {
@@ -326,8 +334,11 @@ impl HostSession {
     }
 
     /// Sends what is new in the log.
-    fn ship(&mut self, servers: &mut Servers) -> bool {
+    fn ship(&mut self, now: Instant, servers: &mut Servers) -> bool {
         let mut busy = false;
+        if now < self.look {
+            return busy;
+        }
         for _ in 0..BATCHES {
             if self.congested(servers) {
                 break;
@@ -360,6 +371,10 @@ impl HostSession {
                     link.queue(&header, &self.batch);
                     link.flush();
                 }
+            }
+            if ROW.contains(&self.batch.len()) {
+                self.look = now + PAUSE;
+                break;
             }
         }
         busy

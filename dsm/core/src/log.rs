@@ -118,7 +118,7 @@ pub type SharedLog<'a> = HostLog<'a, RING_WORDS, LINE_INDEX, PAGE_INDEX, SLOTS>;
 
 /// How many words ahead of the tail the ring is prefetched.
 #[cfg(not(any(loom, miri)))]
-const AHEAD: u64 = 256;
+const AHEAD: u64 = 128;
 /// Words of the record of a word.
 const WORD_RECORD: u64 = HEADER_WORDS as u64 + 1;
 /// Sleeping for room in the ring.

@@ -4,8 +4,9 @@ mod floor;
 mod local;
 mod pair;
 
+use crate::directory::Directory;
+use crate::failure::{Failure, Result};
 use dsm::prelude::*;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// Arguments of `dsm bench`.
@@ -46,11 +47,11 @@ impl Figure {
 const WORKER: &str = "DSM_BENCH_WORKER";
 
 /// Runs the benchmark, or, in the process that it starts for the second host, its other half.
-pub fn run(args: &Args) -> dsm::Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     if std::env::var_os(WORKER).is_some() {
         return worker(args);
     }
-    let dir = Directory::new("bench")?;
+    let dir = Directory::make()?;
     let wanted = |name: &str| args.filter.as_deref().is_none_or(|filter| name.contains(filter));
     let show = |figure: Figure| {
         if wanted(figure.name) {
@@ -60,7 +61,7 @@ pub fn run(args: &Args) -> dsm::Result<()> {
     if !args.json {
         println!("{:<20} {:>14} {:>14} {:>8}   beside", "what", "measured", "floor", "ratio");
     }
-    let here = Session::builder("bench").runtime_dir(dir.0.join("a")).join()?;
+    let here = Session::builder("bench").runtime_dir(dir.host(0)).join()?;
     if local::wanted(&wanted) {
         local::run(&here, args.scale, &wanted, show)?;
     }
@@ -69,11 +70,10 @@ pub fn run(args: &Args) -> dsm::Result<()> {
     }
     let mut worker = Command::new("/proc/self/exe");
     worker.arg("bench").args(["--scale", &args.scale.to_string()]).args(&args.filter);
-    worker.env(WORKER, "1").env("DSM_RUNTIME_DIR", dir.0.join("b")).env("DSM_DAEMON", here.daemon());
+    worker.env(WORKER, "1").env("DSM_RUNTIME_DIR", dir.host(1)).env("DSM_DAEMON", here.daemon());
     let worker = worker.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-    let _worker =
-        Reaped(worker.map_err(|source| dsm::Error::System { what: "cannot start the other half".into(), source })?);
-    pair::run(&here, 0, args.scale, &wanted, show)
+    let _worker = Reaped(worker.map_err(Failure::system("cannot start the other half"))?);
+    Ok(pair::run(&here, 0, args.scale, &wanted, show)?)
 }
 
 const PAIR: [&str; 8] = [
@@ -87,10 +87,10 @@ const PAIR: [&str; 8] = [
     "barrier.2hosts",
 ];
 
-fn worker(args: &Args) -> dsm::Result<()> {
+fn worker(args: &Args) -> Result<()> {
     let session = Session::builder("bench").join()?;
     let wanted = |name: &str| args.filter.as_deref().is_none_or(|filter| name.contains(filter));
-    pair::run(&session, 1, args.scale, &wanted, |_| ())
+    Ok(pair::run(&session, 1, args.scale, &wanted, |_| ())?)
 }
 
 fn print(figure: &Figure, json: bool) {
@@ -115,26 +115,6 @@ fn print(figure: &Figure, json: bool) {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// A directory for the two virtual hosts, removed at the end.
-pub struct Directory(pub PathBuf);
-
-impl Directory {
-    /// Makes one for what `what` says.
-    pub fn new(what: &str) -> dsm::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("dsm-{what}-{}", std::process::id()));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|source| dsm::Error::System { what: format!("cannot make {}", path.display()), source })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A child that does not outlive us.

@@ -9,7 +9,8 @@ use super::report::Report;
 use super::settings::{Settings, Tuner, WORDS};
 use super::side::{INSTANCES, Side, THREADS};
 use super::variant::{Door, Job, Process};
-use crate::bench::{Directory, Reaped};
+use crate::bench::Reaped;
+use crate::directory::Directory;
 use crate::failure::{Failure, Result};
 use dsm::prelude::*;
 use std::collections::HashMap;
@@ -67,20 +68,20 @@ impl Worker {
 pub fn cluster(jobs: &[Job], args: &Args, known: &mut Known, report: &mut Report) -> Result<()> {
     let Some(first) = jobs.first() else { return Ok(()) };
     let (cluster, processes) = (first.cluster(), first.placement.processes());
-    let dir = Directory::new("litmus")?;
-    let on = |host: u8| dir.0.join(format!("host{host}"));
+    let dir = Directory::make()?;
+    let on = |host: u8| dir.host(usize::from(host));
     let session = Session::builder("litmus").runtime_dir(on(0)).join()?;
     let workers = processes.iter().enumerate().skip(1).map(|(number, (host, _))| {
         let mut command = Command::new("/proc/self/exe");
         command.arg("litmus").args(["--runs", &args.runs.to_string(), "--seed", &args.seed.to_string()]);
         command.args(args.skip_fences.then_some("--skip-fences")).args(&args.tests);
-        command.env(WORKER, format!("{number};{cluster};{}", dir.0.display()));
+        command.env(WORKER, format!("{number};{cluster};{}", dir.path().display()));
         command.env("DSM_RUNTIME_DIR", on(*host)).env("DSM_DAEMON", session.daemon());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         child.map(Reaped).map_err(Failure::system("cannot start a process"))
     });
     let _workers = workers.collect::<Result<Vec<_>>>()?;
-    let member = Member::new(&session, 0, &processes, &dir.0, args)?;
+    let member = Member::new(&session, 0, &processes, dir.path(), args)?;
     let mut tuner = Tuner::new(Random::new(&[args.seed]));
     for job in jobs {
         let mut lead = Lead { checker: Checker::new(&job.program(), known), tuner: &mut tuner };

@@ -1,9 +1,9 @@
 //! Virtual hosts: arbiters, each with a runtime directory of its own.
 
 use super::child::{bind_to_us, kill_group};
-use super::directory::Directory;
 use super::lines::Lines;
 use super::signals::Signals;
+use crate::directory::Directory;
 use crate::failure::{Failure, Result};
 use dsm_daemon::config;
 use nix::sys::signal::Signal;

@@ -1,7 +1,6 @@
 //! `dsm run`: a program as several processes over several virtual hosts.
 
 mod child;
-pub mod directory;
 pub mod hosts;
 mod lines;
 pub mod signals;

@@ -1,6 +1,7 @@
 //! Instructions captured on a segment of a session, by the library, and what of them arrives on a second host.
 
-use crate::bench::{Directory, Reaped};
+use crate::bench::Reaped;
+use crate::directory::Directory;
 use crate::failure::{Failure, Result};
 use dsm::prelude::*;
 use dsm::{Barrier, Slice};
@@ -18,10 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn run(options: Options) -> Result<Report> {
     // First the test's handlers, then, with the session, the library's.
     let ready = prepare().map_err(Failure::system("the comparison cannot run"))?;
-    let dir = Directory::new("selftest")?;
-    let session = Session::builder("selftest").runtime_dir(dir.0.join("a")).join()?;
+    let dir = Directory::make()?;
+    let session = Session::builder("selftest").runtime_dir(dir.host(0)).join()?;
     let mut worker = Command::new("/proc/self/exe");
-    worker.args(["selftest", "mirror"]).env("DSM_RUNTIME_DIR", dir.0.join("b")).env("DSM_DAEMON", session.daemon());
+    worker.args(["selftest", "mirror"]).env("DSM_RUNTIME_DIR", dir.host(1)).env("DSM_DAEMON", session.daemon());
     let worker = worker.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut worker = Reaped(worker.map_err(Failure::system("cannot start the second host"))?);
     let (Some(orders), Some(answers)) = (worker.0.stdin.take(), worker.0.stdout.take()) else {
