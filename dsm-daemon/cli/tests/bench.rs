@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Figures that every machine has.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "read",
     "accessor.get",
     "store.direct",
@@ -18,7 +18,9 @@ const NAMES: [&str; 14] = [
     "visible.2hosts",
     "updates.2hosts",
     "hole.64k",
+    "hole.64k.memcpy",
     "hole.1m",
+    "hole.1m.memcpy",
     "atomic.2hosts",
     "sem.handoff.2hosts",
     "barrier.2hosts",

@@ -260,3 +260,15 @@ pub fn tcp_bandwidth(piece: usize, total: usize) -> std::io::Result<f64> {
     let _ = reader.join();
     Ok(rate)
 }
+
+/// Bytes per second of copying `size` bytes of private memory, until `total` are copied.
+pub fn memcpy_bandwidth(size: usize, total: usize) -> f64 {
+    let (from, mut to) = (vec![1u8; size], vec![0u8; size]);
+    let rounds = (total / size).max(1);
+    let start = Instant::now();
+    for _ in 0..rounds {
+        to.copy_from_slice(std::hint::black_box(&from));
+        std::hint::black_box(&mut to);
+    }
+    (rounds * size) as f64 / start.elapsed().as_secs_f64()
+}

@@ -76,11 +76,13 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(pair::run(&here, 0, args.scale, &wanted, show)?)
 }
 
-const PAIR: [&str; 8] = [
+const PAIR: [&str; 10] = [
     "visible.2hosts",
     "updates.2hosts",
     "hole.64k",
+    "hole.64k.memcpy",
     "hole.1m",
+    "hole.1m.memcpy",
     "atomic.2hosts",
     "atomic.2hosts.relayed",
     "sem.handoff.2hosts",

@@ -102,14 +102,15 @@ pub fn run(
         meet()?;
     }
 
-    for (name, size) in [("hole.64k", 64usize << 10), ("hole.1m", 1 << 20)] {
-        if !wanted(name) {
+    for (name, copied, size) in [("hole.64k", "hole.64k.memcpy", 64usize << 10), ("hole.1m", "hole.1m.memcpy", 1 << 20)]
+    {
+        if !wanted(name) && !wanted(copied) {
             continue;
         }
         let bytes = session.array::<u64>(name, size / 8)?;
         let holes = rounds(if size > 100_000 { 256.0 } else { 4096.0 });
-        let (mut rates, mut floors) = (Vec::new(), Vec::new());
-        // The floor between the rounds: the machine's mood changes faster than a run ends.
+        let (mut rates, mut floors, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+        // The floors between the rounds: the machine's mood changes faster than a run ends.
         for run in 1..=7u64 {
             meet()?;
             let start = Instant::now();
@@ -129,10 +130,13 @@ pub fn run(
             rates.push((holes * size as u64) as f64 / start.elapsed().as_secs_f64());
             if first {
                 floors.push(floor::tcp_bandwidth(size, 256 << 20).map_err(io)?);
+                copies.push(floor::memcpy_bandwidth(size, 256 << 20));
             }
         }
         if first {
-            show(Figure::new(name, "bytes/s", median(rates), median(floors), "bare TCP over loopback"));
+            let [rate, floor, copy] = [rates, floors, copies].map(median);
+            show(Figure::new(name, "bytes/s", rate, floor, "bare TCP over loopback"));
+            show(Figure::new(copied, "bytes/s", rate, copy, "the same beside a copy in private memory"));
         }
         meet()?;
     }
