@@ -143,7 +143,13 @@ impl<T: Copy, const N: usize, S: Steps> Deferral<T, N, S> {
         let more = |put: u32| ((put.wrapping_sub(self.taken.get()) as usize) < N).then(|| put.wrapping_add(1));
         // In one step: a handler that comes now has a place of its own. Nobody takes anything before we are done,
         // since the interrupted capture does not go on.
-        let Ok(put) = self.put.fetch_update(Relaxed, Relaxed, more) else { return false };
+        let put = loop {
+            let put = self.put.load(Relaxed);
+            let Some(next) = more(put) else { return false };
+            if self.put.compare_exchange_weak(put, next, Relaxed, Relaxed).is_ok() {
+                break put;
+            }
+        };
         S::step();
         self.queue[put as usize % N].set(item);
         S::step();

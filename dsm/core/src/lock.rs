@@ -21,7 +21,7 @@
 use crate::bias::{Bias, Favour};
 use crate::control::Producer;
 use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::{Barrier, spin};
+use crate::sync::{Barrier, spin, update};
 use crate::sys::futex;
 use std::time::Duration;
 
@@ -189,7 +189,7 @@ impl<'a> Lock<'a> {
 
     fn uncount(&self) {
         // They may have been forgotten meanwhile.
-        let _ = self.state.lock_waiters.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
+        update(&self.state.lock_waiters, |count| count.checked_sub(1));
     }
 
     /// Frees the lock, which the caller has got by [`Lock::try_acquire`].

@@ -28,7 +28,7 @@ use crate::memory::Memory;
 use crate::record::{HEADER_WORDS, Kind, LONGEST, MASKED, Malformed, by_line, header, records, shape};
 use crate::slot::Slot;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicU64, Barrier, compiler_fence};
+use crate::sync::{AtomicU64, Barrier, compiler_fence, update};
 use crate::sys::futex;
 use std::time::Duration;
 
@@ -488,7 +488,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
                 futex::wait(&control.rare.room, seen, NAP);
             }
             // The arbiter may have forgotten us meanwhile.
-            let _ = control.rare.room_waiters.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
+            update(&control.rare.room_waiters, |count| count.checked_sub(1));
             if sleeps {
                 writer.let_in();
                 writer.stalled();

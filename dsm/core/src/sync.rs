@@ -48,6 +48,19 @@ impl Barrier {
     }
 }
 
+/// Puts what `change` makes of the word in its place, unless that is `None`.
+/// (The standard library's function of this kind is about to change its name.)
+pub(crate) fn update(word: &AtomicU32, change: impl Fn(u32) -> Option<u32>) {
+    use Ordering::Relaxed;
+    let mut old = word.load(Relaxed);
+    while let Some(new) = change(old) {
+        match word.compare_exchange_weak(old, new, Relaxed, Relaxed) {
+            Ok(_) => return,
+            Err(seen) => old = seen,
+        }
+    }
+}
+
 /// Keeps the compiler from moving memory accesses across this point.
 ///
 /// Enough for what only a takeover after a death reads: x86-64 makes stores visible in program order.
