@@ -1,9 +1,9 @@
 //! Named barriers across hosts.
 
 use crate::region::Region;
-use crate::wait::{Wait, deadline};
+use crate::wait::{Asked, Wait, deadline};
 use crate::{Error, Result};
-use dsm_core::record::{BARRIER, Kind};
+use dsm_core::record::Kind;
 use dsm_core::slot::Answer;
 use dsm_core::wire::status;
 use std::sync::Arc;
@@ -72,7 +72,8 @@ impl<'s> Barrier<'s> {
         self.arrive(None)
     }
 
-    /// Waits no longer than `timeout`. When that is over, this party has not arrived.
+    /// Waits no longer than `timeout`. When that is over, this party has not arrived. (Where arbiter or server do not answer,
+    /// being stopped, this takes up to half a second longer, and whether it has is for the order to say when they go on.)
     ///
     /// # Errors
     /// [`Error::TimedOut`], else as [`Barrier::wait`].
@@ -84,14 +85,10 @@ impl<'s> Barrier<'s> {
         if let Some(error) = self.region.lost() {
             return Err(error);
         }
-        let wait = Wait::begin(self.region);
-        wait.submit(Kind::Arrive, 0, self.id, 0)?;
-        let answer = match wait.answer(timeout.and_then(deadline))? {
-            Some(answer) => Some(answer),
-            None => {
-                wait.submit(Kind::Cancel, BARRIER, self.id, 0)?;
-                wait.answer(None)?
-            }
+        let answer = match Wait::ask(self.region, timeout.and_then(deadline), Kind::Arrive, 0, self.id, 0)? {
+            Some(Asked::Answered(answer)) => Some(answer),
+            Some(Asked::Late(wait)) => wait.take_back(self.id)?,
+            None => None,
         };
         self.passed(answer, timeout)
     }

@@ -96,7 +96,7 @@ pub fn fill_with<'s>(to: impl Target<'s>, fill: impl FnOnce(&mut [u8]) -> io::Re
     let mut buffer = ready(to.place(), to.len())?;
     let count = fill(buffer.bytes_mut(to.len()))?;
     assert!(count <= to.len(), "{count} bytes were read into a buffer of {}", to.len());
-    publish_all(to.place(), buffer.bytes(count))?;
+    publish_all(to.place(), buffer.bytes(count), None)?;
     Ok(count)
 }
 
@@ -174,7 +174,7 @@ fn exact(to: Slice<'_, u8>, mut read: impl FnMut(&mut [u8], usize) -> io::Result
             }
             Ok(count) => {
                 assert!(count <= wanted, "{count} bytes were read into a buffer of {wanted}");
-                publish_all(to.place().at(done), buffer.bytes(count))?;
+                publish_all(to.place().at(done), buffer.bytes(count), None)?;
                 done += count;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

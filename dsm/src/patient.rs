@@ -1,5 +1,5 @@
 //! Storing for operations that return errors: a store that waits for room, or for the replica lock, when the session ends
-//! panics; here it is an error instead.
+//! panics; here it is an error instead. Nor need it wait for longer than its caller does.
 
 use crate::place::Place;
 use crate::region::Region;
@@ -8,12 +8,14 @@ use dsm_core::bias::Favour;
 use dsm_core::limits::{LINE, PAGE};
 use dsm_core::log::Writer;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Instant;
 
-/// A writer that does not panic when what it waits for can no longer come, but is unwound up to [`patiently`]: without the
-/// panic hook, and so also while the thread panics already and drops a hole or a guard.
-pub(crate) struct Patient<'a>(&'a Region);
+/// A writer that does not panic when what it waits for can no longer come, or does not come in time, but is unwound up to
+/// [`patiently_by`]: without the panic hook, and so also while the thread panics already and drops a hole or a guard.
+pub(crate) struct Patient<'a>(&'a Region, Option<Instant>);
 
-struct Lost(Error);
+/// Why it was unwound; `None` when its time is over.
+struct Lost(Option<Error>);
 
 impl Writer for Patient<'_> {
     fn number(&self) -> u32 {
@@ -29,8 +31,9 @@ impl Writer for Patient<'_> {
     }
 
     fn stalled(&self) {
-        if let Some(error) = self.0.lost() {
-            resume_unwind(Box::new(Lost(error)));
+        let lost = self.0.lost();
+        if lost.is_some() || self.1.is_some_and(|deadline| Instant::now() >= deadline) {
+            resume_unwind(Box::new(Lost(lost)));
         }
     }
 
@@ -48,25 +51,41 @@ impl Writer for Patient<'_> {
 /// # Errors
 /// When the session ends while that waits.
 pub(crate) fn patiently(region: &Region, action: impl FnOnce(&Patient<'_>)) -> Result<()> {
-    catch_unwind(AssertUnwindSafe(|| action(&Patient(region)))).or_else(|payload| match payload.downcast::<Lost>() {
-        Ok(lost) => Err(lost.0),
-        Err(payload) => resume_unwind(payload),
-    })
+    patiently_by(region, None, action).map(drop)
+}
+
+/// As [`patiently`], until the deadline; false when it was not done by then. (It is looked at every few milliseconds of
+/// waiting.) What is done in several steps may be done in part.
+///
+/// # Errors
+/// When the session ends while that waits.
+pub(crate) fn patiently_by(
+    region: &Region,
+    deadline: Option<Instant>,
+    action: impl FnOnce(&Patient<'_>),
+) -> Result<bool> {
+    match catch_unwind(AssertUnwindSafe(|| action(&Patient(region, deadline)))) {
+        Ok(()) => Ok(true),
+        Err(payload) => match payload.downcast::<Lost>() {
+            Ok(lost) => lost.0.map_or(Ok(false), Err),
+            Err(payload) => resume_unwind(payload),
+        },
+    }
 }
 
 /// Lines of a page.
 const LINES: usize = (PAGE / LINE) as usize;
 
-/// Stores all of `bytes`, in bulk.
+/// Stores all of `bytes`, in bulk; false when the deadline came first, and some of them may be stored.
 ///
 /// # Errors
 /// When the session ends while this waits for room.
-pub(crate) fn publish_all(place: Place<'_>, bytes: &[u8]) -> Result<()> {
+pub(crate) fn publish_all(place: Place<'_>, bytes: &[u8], deadline: Option<Instant>) -> Result<bool> {
     let region = place.region();
     let publish = |writer: &Patient<'_>, at: u64, masks: &[u64], lines: &[[u8; 64]]| {
         region.with_log(|| region.log().publish(region.memory(), writer, at, masks, lines));
     };
-    patiently(region, |writer| {
+    patiently_by(region, deadline, |writer| {
         let (mut at, mut rest) = (place.offset(), bytes);
         while !rest.is_empty() {
             let (within, left) = (at % LINE, (PAGE - at % PAGE) as usize);

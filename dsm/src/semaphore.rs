@@ -1,7 +1,7 @@
 //! Named counting semaphores across hosts, FIFO, with RAII guards.
 
 use crate::region::Region;
-use crate::wait::{Wait, deadline, submit};
+use crate::wait::{Asked, Wait, deadline, submit};
 use crate::{Error, LockError, LockResult, Result, TryLockResult};
 use dsm_core::record::{KEPT, Kind, STILL_DIRTY, TRY};
 use dsm_core::slot::Answer;
@@ -92,7 +92,8 @@ impl<'s> Semaphore<'s> {
         self.take(units, TRY, None)
     }
 
-    /// Takes one unit, waiting no longer than `timeout`.
+    /// Takes one unit, waiting no longer than `timeout`; where arbiter or server do not answer, being stopped, up to half a
+    /// second longer.
     ///
     /// # Errors
     /// [`Error::TimedOut`], else as [`Semaphore::lock`].
@@ -173,15 +174,10 @@ pub(crate) fn take(
     if let Some(error) = region.lost() {
         return Err(error);
     }
-    let wait = Wait::begin(region);
-    wait.submit(Kind::Acquire, flags, id, units)?;
-    let answer = match wait.answer(timeout.and_then(deadline))? {
-        Some(answer) => Some(answer),
-        None => {
-            // Whether it was granted before it was cancelled is for the order to say.
-            wait.submit(Kind::Cancel, 0, id, 0)?;
-            wait.answer(None)?
-        }
+    let answer = match Wait::ask(region, timeout.and_then(deadline), Kind::Acquire, flags, id, units)? {
+        Some(Asked::Answered(answer)) => Some(answer),
+        Some(Asked::Late(wait)) => wait.too_late(id, units)?,
+        None => None,
     };
     Ok(answer.and_then(|answer| granted(region, id, units, answer)))
 }

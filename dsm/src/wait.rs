@@ -2,12 +2,12 @@
 //! Every wait ends: with the answer, with the caller's deadline, or when the answer can no longer come.
 
 use crate::hands::hands;
-use crate::patient::patiently;
+use crate::patient::{patiently, patiently_by};
 use crate::region::Region;
 use crate::{Error, Result};
 use dsm_core::limits::SLOTS;
 use dsm_core::op::AtomicOp;
-use dsm_core::record::{AtomicBody, Kind, SyncBody};
+use dsm_core::record::{AtomicBody, BARRIER, Kind, SyncBody};
 use dsm_core::slot::{Answer, Slot};
 use dsm_core::sys::futex;
 use std::cell::Cell;
@@ -18,6 +18,8 @@ const POLLS: u32 = 100;
 /// And how long, at the least: longer than an answer takes when everybody is awake. A round takes 0.1 us where nobody
 /// else wants the processor, and going to sleep interrupts those who work on the answer.
 const POLL: Duration = Duration::from_micros(50);
+/// How much longer than its deadline a wait lasts to find out what the order says of it, where nobody answers.
+pub(crate) const GRACE: Duration = Duration::from_millis(200);
 /// One sleep; then the waiter looks whether its answer can still come.
 const NAP: Duration = Duration::from_millis(20);
 
@@ -68,6 +70,23 @@ pub(crate) struct Left {
     token: u64,
 }
 
+/// What came of [`Wait::ask`].
+pub(crate) enum Asked<'a> {
+    /// The answer.
+    Answered(Answer),
+    /// None by the deadline.
+    Late(Wait<'a>),
+}
+
+/// The end of a wait that is over for who waited, and not for the others.
+fn cannot_be_taken_back() -> Error {
+    Error::Unavailable(
+        "the time of a wait is over, and that cannot be said, since a process of this host is stopped in the middle of a store \
+         or the host's log is full: what it is granted comes back when this process ends. Continue or end what is stopped"
+            .into(),
+    )
+}
+
 /// What waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Waiter {
@@ -87,6 +106,25 @@ impl<'a> Wait<'a> {
             }
             // As many threads of this host wait as can wait at a time.
             region.give_up_if_lost();
+            futex::give_way();
+        }
+    }
+
+    /// As [`Wait::begin`]; `None` when the deadline came first.
+    ///
+    /// # Errors
+    /// When the session has ended.
+    pub(crate) fn begin_by(region: &'a Region, deadline: Option<Instant>) -> Result<Option<Self>> {
+        loop {
+            if let Some(wait) = Self::try_begin(region, SLOTS) {
+                return Ok(Some(wait));
+            }
+            if let Some(error) = region.lost() {
+                return Err(error);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(None);
+            }
             futex::give_way();
         }
     }
@@ -122,20 +160,86 @@ impl<'a> Wait<'a> {
         self.region.births() == self.births
     }
 
-    /// Submits the record whose answer this waits for.
+    /// Submits the record whose answer this waits for; false, and nothing submitted, when the deadline came first.
     ///
     /// # Errors
-    /// When the session ends while this waits for room.
-    pub(crate) fn submit(&self, kind: Kind, flags: u8, object: u32, amount: u32) -> Result<()> {
+    /// When the session ends while this waits for the lock or for room.
+    pub(crate) fn submit_by(
+        &self,
+        deadline: Option<Instant>,
+        kind: Kind,
+        flags: u8,
+        object: u32,
+        amount: u32,
+    ) -> Result<bool> {
         let body = SyncBody { token: self.token, amount, process: self.process };
         let log = self.region.log();
-        patiently(self.region, |writer| {
+        patiently_by(self.region, deadline, |writer| {
             self.region.with_log(|| {
                 if self.ours() {
                     log.submit(writer, kind, flags, u64::from(object), bytemuck::bytes_of(&body));
                 }
             });
         })
+    }
+
+    /// Submits the record, and waits for its answer: `None`, and nothing submitted, when the deadline came too soon for that;
+    /// the wait, when it came before the answer.
+    ///
+    /// # Errors
+    /// When the answer can no longer come.
+    pub(crate) fn ask(
+        region: &'a Region,
+        deadline: Option<Instant>,
+        kind: Kind,
+        flags: u8,
+        object: u32,
+        units: u32,
+    ) -> Result<Option<Asked<'a>>> {
+        let Some(wait) = Self::begin_by(region, deadline)? else { return Ok(None) };
+        if !wait.submit_by(deadline, kind, flags, object, units)? {
+            return Ok(None);
+        }
+        Ok(Some(wait.answer(deadline)?.map_or(Asked::Late(wait), Asked::Answered)))
+    }
+
+    /// At the deadline of a wait for `units` of a semaphore: the answer, if the order had it before. It may be on its way;
+    /// that of a fence comes behind it. Else what is granted from now on goes back by itself.
+    ///
+    /// # Errors
+    /// When the answer can no longer come, or this cannot be said.
+    pub(crate) fn too_late(self, semaphore: u32, units: u32) -> Result<Option<Answer>> {
+        let end = deadline(GRACE);
+        if let Some(fence) = Self::begin_by(self.region, end)?
+            && fence.submit_by(end, Kind::Fence, 0, 0, 0)?
+            && fence.answer(end)?.is_none()
+        {
+            fence.abandon();
+        }
+        if let Some(answer) = self.look()? {
+            return Ok(Some(answer));
+        }
+        if !self.submit_by(deadline(GRACE), Kind::Cancel, 0, semaphore, units)? {
+            return Err(cannot_be_taken_back());
+        }
+        self.abandon();
+        Ok(None)
+    }
+
+    /// At the deadline of an arrival at a barrier: takes it back. The answer says whether all had come before; where nobody
+    /// answers, there is none.
+    ///
+    /// # Errors
+    /// As [`Wait::too_late`].
+    pub(crate) fn take_back(self, barrier: u32) -> Result<Option<Answer>> {
+        if !self.submit_by(deadline(GRACE), Kind::Cancel, BARRIER, barrier, 0)? {
+            return Err(cannot_be_taken_back());
+        }
+        let answer = self.answer(deadline(GRACE))?;
+        if answer.is_none() {
+            self.abandon();
+        }
+        Ok(answer)
     }
 
     /// What it takes to go on with this wait later. It must be gone on with, or the slot is never free again.
@@ -312,11 +416,14 @@ fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
 
 /// Returns when everything that this process did before is ordered and applied here.
 pub(crate) fn fence(region: &Region, timeout: Option<Duration>) -> Result<()> {
-    let wait = Wait::begin(region);
-    wait.submit(Kind::Fence, 0, 0, 0)?;
-    if wait.answer(timeout.and_then(deadline))?.is_none() {
+    let deadline = timeout.and_then(deadline);
+    if let Some(wait) = Wait::begin_by(region, deadline)?
+        && wait.submit_by(deadline, Kind::Fence, 0, 0, 0)?
+    {
+        if wait.answer(deadline)?.is_some() {
+            return Ok(());
+        }
         wait.abandon();
-        return Err(Error::TimedOut(timeout.unwrap_or_default()));
     }
-    Ok(())
+    Err(Error::TimedOut(timeout.unwrap_or_default()))
 }

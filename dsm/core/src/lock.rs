@@ -46,6 +46,22 @@ pub struct Lock<'a> {
     barrier: Barrier,
 }
 
+/// One that waits, as long as it does: it may be unwound.
+struct Counted<'l, 'a>(&'l Lock<'a>);
+
+impl<'l, 'a> Counted<'l, 'a> {
+    fn new(lock: &'l Lock<'a>) -> Self {
+        lock.count();
+        Self(lock)
+    }
+}
+
+impl Drop for Counted<'_, '_> {
+    fn drop(&mut self) {
+        self.0.uncount();
+    }
+}
+
 /// How a thread has the lock.
 #[derive(Debug)]
 #[must_use = "the lock is held until `leave`"]
@@ -145,7 +161,7 @@ impl<'a> Lock<'a> {
             }
             if round < SPINS { spin() } else { futex::give_way() }
         }
-        self.count();
+        let mut counted = Counted::new(self);
         let mut interrupted = false;
         while !self.try_acquire(me()) {
             if self.state.lock_waiters.load(Relaxed) == 0 {
@@ -164,14 +180,14 @@ impl<'a> Lock<'a> {
                 }
             }
             if holds() {
-                self.uncount();
+                drop(counted);
                 let_in();
-                self.count();
+                counted = Counted::new(self);
                 interrupted = true;
             }
             stalled();
         }
-        self.uncount();
+        drop(counted);
         interrupted
     }
 

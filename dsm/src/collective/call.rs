@@ -13,7 +13,7 @@ use super::said::{Said, What, compare};
 use super::team::{State, Team};
 use crate::patient::publish_all;
 use crate::place::Place;
-use crate::wait::{Left, Wait, Waiter, deadline};
+use crate::wait::{GRACE, Left, Wait, Waiter, deadline};
 use crate::{Error, Result};
 use dsm_core::limits::{LINE, PAGE};
 use dsm_core::record::{BARRIER, Kind};
@@ -141,7 +141,7 @@ impl<'a, 's> Call<'a, 's> {
     /// Sees to what the last call has left.
     async fn settle(&mut self) -> Result<()> {
         if let Some(Arrived { last, .. }) = self.progress.arrived
-            && self.outcome(None).await?
+            && self.outcome(self.team.timeout).await?
         {
             // Whoever made that call does not wait for what came of it any more.
             let _ = self.passed(last);
@@ -180,9 +180,14 @@ impl<'a, 's> Call<'a, 's> {
         (base.at(number * LINE as usize), base.at(lines + number * state.piece))
     }
 
+    fn publish(&self, place: Place<'_>, bytes: &[u8]) -> Result<()> {
+        let timeout = self.team.timeout;
+        if publish_all(place, bytes, timeout.and_then(deadline))? { Ok(()) } else { Err(timed_out(timeout)) }
+    }
+
     /// Puts at most a piece of data in the place of rank `rank`.
     pub(super) fn put(&self, rank: usize, bytes: &[u8]) -> Result<()> {
-        publish_all(self.places(self.progress.rounds, rank).1, bytes)
+        self.publish(self.places(self.progress.rounds, rank).1, bytes)
     }
 
     /// Gets what was put in the place of rank `rank` before the last round's barrier.
@@ -194,25 +199,31 @@ impl<'a, 's> Call<'a, 's> {
     /// Waits until all ranks have put what they have for this round, and looks whether it is of the same call.
     pub(super) async fn round(&mut self, last: bool) -> Result<()> {
         self.progress.said.round = self.progress.rounds + 1;
-        publish_all(self.places(self.progress.rounds, self.rank).0, bytemuck::bytes_of(&self.progress.said))?;
+        self.publish(self.places(self.progress.rounds, self.rank).0, bytemuck::bytes_of(&self.progress.said))?;
         if self.size > 1 {
             let Team { region, state, timeout } = self.team;
             let wait = self.waiter.begin(region)?;
-            wait.submit(Kind::Arrive, 0, state.barrier, 0)?;
+            if !wait.submit_by(timeout.and_then(deadline), Kind::Arrive, 0, state.barrier, 0)? {
+                return Err(timed_out(*timeout));
+            }
             self.progress.arrived = Some(Arrived { wait: wait.leave(), last, cancelled: false });
             if !self.outcome(*timeout).await? {
-                return Err(Error::TimedOut(timeout.unwrap_or_default()));
+                return Err(timed_out(*timeout));
             }
         }
         self.passed(last)
     }
 
-    /// Waits for what becomes of the arrival: true when all have come, false when it was taken back.
+    /// Waits for what becomes of the arrival: true when all have come, false when it was taken back. Where nobody says so in
+    /// time, it is left to the next call.
     async fn outcome(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let Some(Arrived { wait, .. }) = self.progress.arrived else { return Ok(false) };
         // A future that is dropped in here leaves the wait to the next call.
         let wait = ManuallyDrop::new(Wait::resume(self.team.region, wait));
         let status = self.status(&wait, timeout).await;
+        if matches!(status, Ok(None)) {
+            return Err(timed_out(timeout));
+        }
         self.progress.arrived = None;
         drop(ManuallyDrop::into_inner(wait));
         match status {
@@ -236,15 +247,17 @@ impl<'a, 's> Call<'a, 's> {
             }
             self.cancel();
         }
-        Ok(self.waiter.answer(wait, None).await?.map(|answer| answer.status))
+        let grace = timeout.and_then(|_| deadline(GRACE));
+        Ok(self.waiter.answer(wait, grace).await?.map(|answer| answer.status))
     }
 
     /// Asks for the arrival back. The answer says whether all had come before.
     fn cancel(&mut self) {
         if let Some(arrived) = self.progress.arrived.as_mut().filter(|arrived| !arrived.cancelled) {
-            arrived.cancelled = true;
             let wait = Wait::resume(self.team.region, arrived.wait);
-            let _ = wait.submit(Kind::Cancel, BARRIER, self.team.state.barrier, 0);
+            let said = wait.submit_by(deadline(GRACE), Kind::Cancel, BARRIER, self.team.state.barrier, 0);
+            // Else the next call says so.
+            arrived.cancelled = matches!(said, Ok(true));
             wait.leave();
         }
     }
@@ -276,6 +289,10 @@ impl Drop for Call<'_, '_> {
         }
         self.team.state.line.bring_back(std::mem::take(&mut self.progress));
     }
+}
+
+fn timed_out(timeout: Option<Duration>) -> Error {
+    Error::TimedOut(timeout.unwrap_or_default())
 }
 
 /// Has this thread wait for a future: one that waits as a thread, and so is pending only while another call of the same

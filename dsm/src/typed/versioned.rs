@@ -262,9 +262,9 @@ impl<'s, T: SharedType + Copy> Shared<'s, Versioned<T>> {
     pub(super) fn raise(self, value: &T) -> Result<u64> {
         let version = self.version().wrapping_add(1);
         // In this order: who sees the version has the copy, on this host and on the others.
-        publish_all(self.copy(version).place(), bytes_of(std::slice::from_ref(value)))?;
+        publish_all(self.copy(version).place(), bytes_of(std::slice::from_ref(value)), None)?;
         fence(Ordering::Release);
-        publish_all(self.version_word().place(), &version.to_ne_bytes())?;
+        publish_all(self.version_word().place(), &version.to_ne_bytes(), None)?;
         Ok(version)
     }
 }
