@@ -35,7 +35,7 @@ pub enum Error {
     #[error("{0}")]
     Permission(String),
     /// The system refused.
-    #[error("{what}: {error}")]
+    #[error("{what}: {}", said(.error))]
     System {
         /// What was tried.
         what: String,
@@ -45,6 +45,16 @@ pub enum Error {
     /// A request was refused.
     #[error("{}", .0.text)]
     Refused(dsm_core::wire::control::Refusal),
+}
+
+/// What the system says, to people: a socket that has nothing for as long as we wait is not "temporarily unavailable".
+fn said(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+            format!("it does not answer (within {:?}): is it stopped, or another program?", auth::PATIENCE)
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Result with this crate's [`Error`].

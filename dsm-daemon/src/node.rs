@@ -255,7 +255,8 @@ impl Node {
             if let Some(server) = self.servers.get_mut(&name) {
                 server.join_remote(link, id);
             } else {
-                let refusal = Refusal::new(Reason::NotFound, format!("there is no session {name:?} here"));
+                let refusal =
+                    Refusal::new(Reason::NotFound, format!("there is no session {name:?} here (any more): join again"));
                 if let Ok(bytes) = frame(&Response::Refused(refusal), id, 0, 0) {
                     link.queue_whole(&bytes);
                     link.flush();

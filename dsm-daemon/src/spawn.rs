@@ -3,6 +3,7 @@
 use crate::role::{self, Role};
 use crate::{Error, Result, config, runtime};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,6 +11,9 @@ use std::process::{Command, Stdio};
 pub const ROLE: &str = "DSM_EMBEDDED_ROLE";
 /// Names a file to which an arbiter started on demand appends what it has to say.
 pub const LOG: &str = "DSM_LOG";
+
+/// Name of such a process.
+const NAME: &str = "dsm-arbiter";
 
 /// Starts an arbiter in `dir`, and returns once it accepts connections. The caller holds the start lock, and has seen
 /// that none is alive.
@@ -19,12 +23,17 @@ pub const LOG: &str = "DSM_LOG";
 pub fn arbiter(dir: &Path, daemon: Option<&str>) -> Result<()> {
     let cannot = |what: &str| Error::system(format!("cannot start an arbiter: {what}"));
     let mut command = Command::new("/proc/self/exe");
-    command.env(ROLE, "arbiter").env(config::RUNTIME_DIR, dir);
+    // What `ps` is to say.
+    command.arg0(NAME).env(ROLE, "arbiter").env(config::RUNTIME_DIR, dir);
     if let Some(daemon) = daemon {
         command.env(config::DAEMON, daemon);
     }
-    let log = std::env::var_os(LOG).filter(|path| !path.is_empty());
-    let log = log.and_then(|path| std::fs::OpenOptions::new().create(true).append(true).open(path).ok());
+    let log = std::env::var_os(LOG).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let opened = log.map(|path| {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        file.map_err(Error::system(format!("{LOG}={}", path.display())))
+    });
+    let log = opened.transpose()?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.map_or_else(Stdio::null, Stdio::from));
     let mut child = command.spawn().map_err(cannot("this executable cannot be run again"))?;
     let mut line = String::new();
@@ -60,6 +69,8 @@ pub fn become_arbiter_if_asked() {
     // opened nothing yet.
     // SAFETY: as above, nobody in this process uses a descriptor but the first three.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    // SAFETY: takes a C string, which is copied.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"dsm-arbiter".as_ptr()) };
     let _ = nix::unistd::setsid();
     // SAFETY: before `main` there is one thread, hence no lock that another one could hold.
     match unsafe { nix::unistd::fork() } {

@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use dsm_core::sys::passing;
 use dsm_core::wire::control::{Ask, Told, frame, parse};
 use dsm_core::wire::{FrameKind, Hello, Reader, Role};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// How long an arbiter may take to answer. A large segment's bytes may have to come first.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long it may take to greet.
+const GREETING: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(10) };
 
 /// A connected socket, greeted.
 #[derive(Debug)]
@@ -25,7 +28,8 @@ impl Connection {
     /// Connects to the arbiter whose socket is at `path`.
     pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
         let mut socket = uninterrupted(|| UnixStream::connect(path))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        // An arbiter that lives greets at once.
+        socket.set_read_timeout(Some(GREETING))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.write_all(bytemuck::bytes_of(&Hello::new(Role::Process, [0; 32], false)))?;
         let mut this = Self { socket, reader: Reader::new(), asked: 0 };
@@ -37,6 +41,7 @@ impl Connection {
             this.receive(&mut none)?;
         };
         hello.check(Role::Arbiter).map_err(std::io::Error::other)?;
+        this.socket.set_read_timeout(Some(PATIENCE))?;
         Ok(this)
     }
 
@@ -50,9 +55,16 @@ impl Connection {
 
     fn receive(&mut self, descriptors: &mut Vec<OwnedFd>) -> std::io::Result<()> {
         // A socket with a time limit is not read on after a signal, whatever its handler's flags say.
-        let count = uninterrupted(|| passing::receive(self.socket.as_fd(), self.reader.space(), descriptors))?;
+        let count = uninterrupted(|| passing::receive(self.socket.as_fd(), self.reader.space(), descriptors));
+        let count = count.map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                let patience = self.socket.read_timeout().ok().flatten().unwrap_or(PATIENCE);
+                std::io::Error::new(ErrorKind::TimedOut, format!("no answer for {patience:?}: is it stopped?"))
+            }
+            _ => error,
+        })?;
         if count == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         self.reader.received(count);
         Ok(())
@@ -94,8 +106,24 @@ impl Connection {
 fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match call() {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "opens sockets")]
+    fn an_arbiter_that_is_stopped_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("arbiter.sock");
+        // Connections are accepted by the kernel, as those of a stopped process.
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let error = Connection::open(&path).unwrap_err();
+        assert!(error.kind() == ErrorKind::TimedOut && error.to_string().contains("stopped"), "{error}");
     }
 }

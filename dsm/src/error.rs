@@ -35,7 +35,7 @@ pub enum Error {
     #[error("{0}")]
     Permission(String),
     /// The session has ended on this host.
-    #[error("session {session:?} has ended on this host: {why}")]
+    #[error("session {session:?} has ended on this host: {why}; join again to begin anew")]
     SessionEnded {
         /// Name of the session.
         session: String,
@@ -49,13 +49,13 @@ pub enum Error {
         session: String,
     },
     /// The time that the caller allowed is over.
-    #[error("timed out after {0:?}")]
+    #[error("timed out after {0:?}: try again, allow more, or see with `dsm ls` who is waited for")]
     TimedOut(std::time::Duration),
     /// A party of the barrier has left or died, so it can never fill up.
-    #[error("barrier {0:?} is broken: a party has left or died")]
+    #[error("barrier {0:?} is broken: a party has left or died; wait again when another has taken its place")]
     BarrierBroken(String),
     /// A rank of the team has left or died, so its collectives can never be completed.
-    #[error("team {0:?} is broken: a rank has left or died")]
+    #[error("team {0:?} is broken: a rank has left or died; those who are left can form another team")]
     TeamBroken(String),
     /// The ranks of a team have called different collectives, or the same with different lengths, types or roots; or one
     /// of them has given up its call half way.
@@ -65,7 +65,7 @@ pub enum Error {
     #[error("{0}")]
     Mismatch(String),
     /// The last owner died with units of the semaphore, or with the lock; what it protects may be half done.
-    #[error("the last owner of {0:?} died while it held it: what it protects may be half done")]
+    #[error("the last owner of {0:?} died or panicked while it held it: look at what it protects, then `recover`")]
     OwnerDied(String),
     /// Another hole of this process covers some of the same bytes.
     #[error("bytes {start:#x}..{end:#x} of the session lie in another hole of this process: fill that one first")]

@@ -102,7 +102,21 @@ impl Builder {
         let given = |given: Option<usize>, name: &str| given.is_some() || variable(name).is_some();
         let known = (given(self.rank, "DSM_RANK"), given(self.size, "DSM_SIZE"));
         let (rank, size) = (number(self.rank, "DSM_RANK", 0)?, number(self.size, "DSM_SIZE", 1)?);
-        let dir = self.dir.unwrap_or_else(default_dir);
+        if self.expect.is_none() && rank >= size {
+            return Err(Error::Mismatch(format!(
+                "rank {rank} of {size} processes: ranks begin at 0 and are less than the size (DSM_RANK and DSM_SIZE, or \
+                 `Builder::rank` and `size`)"
+            )));
+        }
+        // Absolute: the arbiter that is started there, and a child of ours, may have another working directory.
+        let dir = std::path::absolute(self.dir.unwrap_or_else(default_dir))
+            .map_err(Error::system("the runtime directory has no name"))?;
+        if dir.join(SOCKET).as_os_str().len() > SOCKET_PATH {
+            return Err(Error::Unavailable(format!(
+                "the path {} is too long for a socket ({SOCKET_PATH} bytes at most): name a shorter DSM_RUNTIME_DIR",
+                dir.join(SOCKET).display()
+            )));
+        }
         let daemon = self.daemon.or_else(|| variable("DSM_DAEMON"));
         crate::signals::adopt()?;
         let ask = Ask::Join { session: self.name.clone(), daemon: daemon.clone(), existing: self.existing };
@@ -143,6 +157,9 @@ impl Builder {
         Ok(session)
     }
 }
+
+/// The longest path of a socket that the system takes, in bytes.
+const SOCKET_PATH: usize = 107;
 
 fn retryable(error: &std::io::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};

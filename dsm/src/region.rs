@@ -50,7 +50,6 @@ pub(crate) struct Locks<'a> {
 type Objects = HashMap<(Object, u64), (u32, Arc<str>)>;
 
 /// A session, mapped.
-#[derive(Debug)]
 pub(crate) struct Region {
     view: usize,
     memory: Mapped,
@@ -90,6 +89,13 @@ pub(crate) struct Region {
     pub(crate) name: String,
     /// Where the arbiter listens, and how we joined: what a child of `fork` repeats.
     pub(crate) arbiter: PathBuf,
+}
+
+/// It is in every handle and guard: short.
+impl std::fmt::Debug for Region {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Region({:?})", self.name)
+    }
 }
 
 // SAFETY: all fields are synchronised themselves but `connection`, which is replaced only in the child of a `fork`,

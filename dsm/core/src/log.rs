@@ -30,10 +30,10 @@ use crate::slot::Slot;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicU64, Barrier, compiler_fence, update};
 use crate::sys::futex;
+use std::fmt;
 use std::time::Duration;
 
 /// What lies in the shared memory of a session on one host. All zeros is the empty log.
-#[derive(Debug)]
 #[repr(C, align(4096))]
 pub struct Area<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize> {
     /// The control block.
@@ -104,6 +104,15 @@ pub trait Writer {
     }
     /// Lets it in. It may not come back.
     fn let_in(&self) {}
+}
+
+/// Without its words, of which there are megabytes.
+impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize> fmt::Debug
+    for Area<RING, INDEX, PAGES, SEATS>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Area").field("control", &self.control).finish_non_exhaustive()
+    }
 }
 
 /// The host log in an [`Area`].

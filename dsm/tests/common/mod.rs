@@ -87,6 +87,13 @@ impl Drop for Cluster {
             let left = std::fs::read_dir(self.dir.path()).map(|entries| entries.count());
             left.is_ok_and(|left| left == 0)
         });
+        // What was started for it has the directory in its environment.
+        let dir = self.dir.path().as_os_str().as_encoded_bytes();
+        let ours = |environment: Vec<u8>| environment.windows(dir.len()).any(|part| part == dir);
+        eventually("no process of it is left", || {
+            let processes = std::fs::read_dir("/proc").unwrap().flatten();
+            !processes.filter_map(|process| std::fs::read(process.path().join("environ")).ok()).any(ours)
+        });
     }
 }
 
@@ -230,7 +237,7 @@ pub fn processor_time(pid: i32) -> u64 {
     fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
 }
 
-const ROLE: &str = "DSM_TEST_ROLE";
+pub const ROLE: &str = "DSM_TEST_ROLE";
 
 /// Is this process meant to be `name`? Test functions that are only the other half of a test return when not.
 pub fn role(name: &str) -> bool {

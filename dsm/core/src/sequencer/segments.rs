@@ -48,7 +48,10 @@ impl Sequencer {
         let name = &open.name;
         let number = match (self.segment(name), open.mode) {
             (Some(_), OpenMode::CreateNew) => {
-                return Err(Refusal::new(Reason::Exists, format!("segment {name:?} exists already")));
+                return Err(Refusal::new(
+                    Reason::Exists,
+                    format!("segment {name:?} exists already: `open` or `attach` it"),
+                ));
             }
             (None, OpenMode::Attach | OpenMode::Grow) => return Err(self.no_segment(name)),
             (Some(number), OpenMode::Grow) => {
@@ -78,7 +81,13 @@ impl Sequencer {
     }
 
     fn no_segment(&self, name: &str) -> Refusal {
-        Refusal::new(Reason::NotFound, format!("there is no segment {name:?} in session {:?}", self.name))
+        Refusal::new(
+            Reason::NotFound,
+            format!(
+                "there is no segment {name:?} in session {:?}: `open` makes one, `dsm ls` shows what is there",
+                self.name
+            ),
+        )
     }
 
     /// The host cannot map more of a segment than the first `keep` bytes.
@@ -95,13 +104,19 @@ impl Sequencer {
     fn create(&mut self, open: OpenSegment, len: u64, available: u64) -> Result<usize, Refusal> {
         let too_large = |text: String| Refusal::new(Reason::TooLarge, text);
         if self.segments.len() >= SEGMENTS {
-            return Err(too_large(format!("the session has had {SEGMENTS} segments, and cannot have more")));
+            return Err(too_large(format!(
+                "the session has had {SEGMENTS} segments, and cannot have more: use another session"
+            )));
         }
         let left = SPACE.saturating_sub(self.next_offset);
         let room = open.room.min(left / ROOM) / PAGE * PAGE;
         // A page that is nobody's follows every segment, so that running over its end faults.
         let end = self.next_offset.checked_add(len.max(room) + PAGE).filter(|end| *end <= SPACE);
-        let end = end.ok_or_else(|| too_large(format!("no room for {len} bytes in the session's {SPACE} bytes")))?;
+        let end = end.ok_or_else(|| {
+            too_large(format!(
+                "no room for {len} bytes in the session's {SPACE} bytes: remove segments, or use another session"
+            ))
+        })?;
         enough(&open.name, len, available)?;
         let offset = self.next_offset;
         self.next_offset = end;
@@ -218,8 +233,9 @@ impl Sequencer {
 
 fn enough(name: &str, len: u64, available: u64) -> Result<(), Refusal> {
     if len > available {
-        let text =
-            format!("segment {name:?} needs {len} bytes of memory; the server's machine has about {available} to give");
+        let text = format!(
+            "segment {name:?} needs {len} bytes of memory; the server's machine has about {available} to give: ask for less, or free some there"
+        );
         return Err(Refusal::new(Reason::NoMemory, text));
     }
     Ok(())
@@ -232,7 +248,8 @@ fn enough(name: &str, len: u64, available: u64) -> Result<(), Refusal> {
 pub fn agree(info: &SegmentInfo, open: &OpenSegment) -> Result<(), Refusal> {
     if let Some(difference) = info.ty.difference(&open.ty) {
         let text = format!(
-            "segment {:?} holds `{}`, not the `{}` that was asked for; {difference}",
+            "segment {:?} holds a `{}` that is not the `{}` that was asked for: {difference}. All programs of a session need the \
+             same definition; else use another name",
             info.name, info.ty.name, open.ty.name
         );
         return Err(Refusal::new(Reason::TypeDiffers, text));
