@@ -14,6 +14,9 @@ pub const ALIVE: &str = "arbiter.lock";
 /// Held locked while somebody starts an arbiter.
 pub const STARTING: &str = "start.lock";
 
+/// Set in the mode of a directory that we have made, and shall remove; otherwise without effect in one that is ours alone.
+const OURS: u32 = 0o1000;
+
 /// The directory: `DSM_RUNTIME_DIR`, else `dsm` in `XDG_RUNTIME_DIR`, else `/tmp/dsm-UID`.
 pub fn default_dir() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -27,7 +30,7 @@ pub fn default_dir() -> PathBuf {
 /// # Errors
 /// [`Error::Permission`] when others can get in.
 pub fn prepare(dir: &Path) -> Result<()> {
-    let made = DirBuilder::new().mode(0o700).recursive(true).create(dir);
+    let made = DirBuilder::new().mode(0o700 | OURS).recursive(true).create(dir);
     made.map_err(Error::system(format!("cannot make the runtime directory {}", dir.display())))?;
     let found = std::fs::symlink_metadata(dir).map_err(Error::system(format!("cannot look at {}", dir.display())))?;
     if !found.is_dir() || found.uid() != nix::unistd::getuid().as_raw() || found.mode() & 0o077 != 0 {
@@ -121,7 +124,7 @@ fn open(dir: &Path, name: &str) -> Result<File> {
     file.map_err(Error::system(format!("cannot open {}", path.display())))
 }
 
-/// Removes what an arbiter leaves behind, and the directory if nothing else is in it. The caller still holds
+/// Removes what an arbiter leaves behind, and the directory if we have made it and nothing else is in it. The caller still holds
 /// [`ALIVE`]'s lock, so no successor has begun; the name goes last.
 pub fn clean(dir: &Path) {
     let _ = std::fs::remove_file(dir.join(SOCKET));
@@ -129,7 +132,9 @@ pub fn clean(dir: &Path) {
         let _ = std::fs::remove_file(dir.join(STARTING));
     }
     let _ = std::fs::remove_file(dir.join(ALIVE));
-    let _ = std::fs::remove_dir(dir);
+    if std::fs::symlink_metadata(dir).is_ok_and(|found| found.mode() & OURS != 0) {
+        let _ = std::fs::remove_dir(dir);
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +153,19 @@ mod tests {
         drop(held);
         assert!(try_lock(&dir, STARTING).unwrap().is_some());
         drop(child);
+    }
+
+    #[test]
+    fn a_directory_that_somebody_else_has_made_stays() {
+        let base = tempfile::tempdir().unwrap();
+        let [theirs, ours] = ["theirs", "ours"].map(|name| base.path().join(name));
+        DirBuilder::new().mode(0o700).create(&theirs).unwrap();
+        for dir in [&theirs, &ours] {
+            drop(lock(dir, STARTING, PATIENCE).unwrap());
+            clean(dir);
+        }
+        assert!(theirs.exists() && theirs.read_dir().unwrap().next().is_none());
+        assert!(!ours.exists());
     }
 
     #[test]
