@@ -422,7 +422,7 @@ fn what_a_program_held_is_given_back_before_the_one_that_it_becomes_joins() {
     let goes_on = GoesOn(arbiter);
     cluster.spawn(0, "becomes_another", &[("ARBITER", &arbiter.to_string())]).succeeds();
     drop(goes_on);
-    assert!(units.try_acquire(2).unwrap().is_some(), "units that nobody has are not free");
+    assert!(units.try_acquire_many(2).unwrap().is_some(), "units that nobody has are not free");
     drop(a);
 }
 
@@ -455,7 +455,7 @@ fn becomes_another() {
     let session = join_by_environment("becomes");
     let units = session.semaphore("units", 2).unwrap();
     // Both.
-    let taken = units.acquire_timeout(2, PATIENCE / 3);
+    let taken = units.acquire_many_timeout(2, PATIENCE / 3);
     let Err(died @ dsm::LockError::OwnerDied(..)) = taken else {
         panic!("what the first program held is still its own")
     };

@@ -144,14 +144,14 @@ impl<'s> Semaphore<'s> {
     /// # Errors
     /// As [`Semaphore::lock`]; [`Error::TooLarge`] when 3072 futures of this session wait on this host.
     pub async fn lock_async(&self) -> LockResult<SemaphoreGuard<'s>> {
-        self.acquire_async(1).await
+        self.acquire_many_async(1).await
     }
 
-    /// As [`Semaphore::acquire`], without blocking the thread; see [`Semaphore::lock_async`].
+    /// As [`Semaphore::acquire_many`], without blocking the thread; see [`Semaphore::lock_async`].
     ///
     /// # Errors
-    /// As there, and as [`Semaphore::acquire`].
-    pub async fn acquire_async(&self, units: u32) -> LockResult<SemaphoreGuard<'s>> {
+    /// As there, and as [`Semaphore::acquire_many`].
+    pub async fn acquire_many_async(&self, units: u32) -> LockResult<SemaphoreGuard<'s>> {
         let (region, id) = self.object();
         let guard = take(region, id, units).await?;
         if guard.dirty() { Err(LockError::OwnerDied(guard, self.name().to_owned())) } else { Ok(guard) }
@@ -173,15 +173,15 @@ impl OwnedSemaphore {
     /// # Errors
     /// As there.
     pub async fn lock_async(&self) -> LockResult<OwnedSemaphoreGuard> {
-        self.acquire_async(1).await
+        self.acquire_many_async(1).await
     }
 
-    /// See [`Semaphore::acquire_async`].
+    /// See [`Semaphore::acquire_many_async`].
     ///
     /// # Errors
     /// As there.
-    pub async fn acquire_async(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
-        owned(self.inner().acquire_async(units).await, self.session())
+    pub async fn acquire_many_async(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
+        owned(self.inner().acquire_many_async(units).await, self.session())
     }
 }
 
