@@ -89,6 +89,11 @@
 //!   session where no arbiter runs is an error.
 //! - `async`: asynchronous variants of what waits (`lock_async`, `wait_async`, ...), on the reactor of `async-io`, which has
 //!   a thread of its own once it is used.
+//!
+//! What has no asynchronous variant, and why: stores and [`Hole::fill`] wait only where the log is full, for the arbiter
+//! to take some out; atomic operations, where the session has several hosts, for one exchange with the server, of
+//! microseconds in a local network; opening something by its name, for one such exchange as well; what [`io`] calls, for
+//! its descriptor, as it does without the library. A [`snapshot`](typed::Shared::snapshot) never sleeps.
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("dsm captures stores by decoding x86-64 instructions under Linux signals; no other target is supported");
@@ -105,6 +110,8 @@ mod hands;
 mod hole;
 pub mod io;
 mod join;
+#[cfg(feature = "async")]
+mod join_async;
 mod patient;
 mod place;
 pub mod prelude;

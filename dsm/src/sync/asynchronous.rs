@@ -3,7 +3,10 @@
 //! All of them do nothing before they are first polled, and can be dropped at any time: see each method for what that
 //! means. They need no particular executor, and no thread but the reactor's of `async-io`. The first of a process asks
 //! the arbiter for a bell, which blocks for that one short exchange.
+//!
+//! What blocks and has none is listed, with the reasons, under "Features" in the documentation of the crate.
 
+pub(crate) use super::bell::not_ours;
 use super::bell::{Bell, until};
 use super::owned::owned;
 use super::{LockError, LockResult, Mutex, MutexGuard, ReadLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -55,19 +58,24 @@ async fn answer(region: &Region, wait: &Wait<'_>) -> Result<Answer> {
     until(region, || slot.listen(barrier), || slot.answer()).await
 }
 
+/// What the future has, or `None` at the deadline.
+pub(crate) async fn by<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut timer = deadline.map(Timer::at);
+    poll_fn(|cx| match (future.as_mut().poll(cx), &mut timer) {
+        (Poll::Ready(output), _) => Poll::Ready(Some(output)),
+        (Poll::Pending, Some(timer)) => Pin::new(timer).poll(cx).map(|_| None),
+        (Poll::Pending, None) => Poll::Pending,
+    })
+    .await
+}
+
 /// The answer, or `None` at the deadline.
 ///
 /// # Errors
 /// When it can no longer come.
 pub(crate) async fn answer_by(region: &Region, wait: &Wait<'_>, deadline: Option<Instant>) -> Result<Option<Answer>> {
-    let mut answer = pin!(answer(region, wait));
-    let mut timer = deadline.map(Timer::at);
-    poll_fn(|cx| match (answer.as_mut().poll(cx), &mut timer) {
-        (Poll::Ready(answer), _) => Poll::Ready(answer.map(Some)),
-        (Poll::Pending, Some(timer)) => Pin::new(timer).poll(cx).map(|_| Ok(None)),
-        (Poll::Pending, None) => Poll::Pending,
-    })
-    .await
+    by(deadline, answer(region, wait)).await.transpose()
 }
 
 impl<'a> Asked<'a> {
