@@ -311,39 +311,49 @@ unsafe impl<T: dsm::SharedType> ::dsm::__private::SharedType for Board<T> {
             "Board",
             const {
                 &[
-                    ::dsm::__private::Field::new(
+                    ::dsm::__private::Field::followed_at(
+                        ::dsm::__private::Field::new(
                             "turn",
                             ::core::mem::offset_of!(Board < T >, turn),
                             <u32 as ::dsm::__private::SharedType>::LAYOUT,
-                        )
-                        .followed_at(::core::mem::offset_of!(Board < T >, phase)),
-                    ::dsm::__private::Field::new(
+                        ),
+                        ::core::mem::offset_of!(Board < T >, phase),
+                    ),
+                    ::dsm::__private::Field::followed_at(
+                        ::dsm::__private::Field::new(
                             "phase",
                             ::core::mem::offset_of!(Board < T >, phase),
                             <Phase as ::dsm::__private::SharedType>::LAYOUT,
-                        )
-                        .followed_at(::core::mem::offset_of!(Board < T >, scores)),
-                    ::dsm::__private::Field::new(
+                        ),
+                        ::core::mem::offset_of!(Board < T >, scores),
+                    ),
+                    ::dsm::__private::Field::followed_at(
+                        ::dsm::__private::Field::new(
                             "scores",
                             ::core::mem::offset_of!(Board < T >, scores),
                             <[u64; 64] as ::dsm::__private::SharedType>::LAYOUT,
-                        )
-                        .followed_at(::core::mem::offset_of!(Board < T >, best)),
-                    ::dsm::__private::Field::new(
+                        ),
+                        ::core::mem::offset_of!(Board < T >, best),
+                    ),
+                    ::dsm::__private::Field::followed_at(
+                        ::dsm::__private::Field::new(
                             "best",
                             ::core::mem::offset_of!(Board < T >, best),
                             <T as ::dsm::__private::SharedType>::LAYOUT,
-                        )
-                        .followed_at(::core::mem::offset_of!(Board < T >, hits)),
-                    ::dsm::__private::Field::new(
+                        ),
+                        ::core::mem::offset_of!(Board < T >, hits),
+                    ),
+                    ::dsm::__private::Field::followed_at(
+                        ::dsm::__private::Field::new(
                             "hits",
                             ::core::mem::offset_of!(Board < T >, hits),
                             <::dsm::__private::Line<
                                 u64,
                                 { ::dsm::__private::pad(::core::mem::size_of::<u64>()) },
                             > as ::dsm::__private::SharedType>::LAYOUT,
-                        )
-                        .followed_at(::core::mem::size_of::<Board<T>>()),
+                        ),
+                        ::core::mem::size_of::<Board<T>>(),
+                    ),
                 ]
             },
             const {
