@@ -63,7 +63,7 @@ impl<'s, T: dsm::SharedType> Board_Fields<'s, T> {
             <u32 as ::dsm::__private::SharedType>::field_of::<Board<T>, 0>(self.0),
         )
     }
-    ///Stores `turn`.
+    ///Stores `turn`: other hosts see it after all that this one stored before. Panics when the session has ended.
     ///
     /// Whose turn it is.
     #[inline]
@@ -121,7 +121,7 @@ impl<'s, T: dsm::SharedType> Board_Fields<'s, T> {
             <[u64; 64] as ::dsm::__private::SharedType>::field_of::<Board<T>, 2>(self.0),
         )
     }
-    ///Stores `scores`.
+    ///Stores `scores`: other hosts see it after all that this one stored before. Panics when the session has ended.
     #[inline]
     pub fn set_scores(self, value: &[u64; 64]) {
         <[u64; 64] as ::dsm::__private::Assign>::set_field(
@@ -143,7 +143,7 @@ impl<'s, T: dsm::SharedType> Board_Fields<'s, T> {
             <T as ::dsm::__private::SharedType>::field_of::<Board<T>, 3>(self.0),
         )
     }
-    ///Stores `best`.
+    ///Stores `best`: other hosts see it after all that this one stored before. Panics when the session has ended.
     #[inline]
     pub fn set_best(self, value: <T as ::dsm::__private::Assign>::Setter<'_>)
     where
@@ -177,7 +177,7 @@ impl<'s, T: dsm::SharedType> Board_Fields<'s, T> {
             <u64 as ::dsm::__private::SharedType>::field_of::<Board<T>, 4>(self.0),
         )
     }
-    ///Stores `hits`.
+    ///Stores `hits`: other hosts see it after all that this one stored before. Panics when the session has ended.
     #[inline]
     pub fn set_hits(self, value: u64) {
         <u64 as ::dsm::__private::Assign>::set_field(
