@@ -11,22 +11,23 @@
 //! }
 //!
 //! fn main() -> dsm::Result<()> {
-//!     let session = Session::join("game")?; // starts what is not running yet
-//!     let board = session.open::<Board>("board")?; // attached, or created as zeros
+//!     let session = Session::join("game")?;            // starts what is not running yet
+//!     let board = session.open::<Board>("board")?;     // attached, or created as zeros
 //!     let sem = session.semaphore("turns", 1)?;
+//!
 //!     {
-//!         let _g = sem.lock()?; // whoever had it before: their stores are here
+//!         let _g = sem.lock()?;                        // whoever had it before: their stores are here
 //!         board.set_turn(board.turn() + 1);
 //!         board.scores().set(3, 42);
-//!     } // released in order, not waited for
+//!     }                                                // released in order, not waited for
 //!
-//!     let mut hole = board.hole()?; // bulk: plain `&mut Board`
+//!     let mut hole = board.hole()?;                    // bulk: plain `&mut Board`
 //!     hole.scores.iter_mut().for_each(|s| *s += 1);
-//!     hole.fill()?; // what changed is on its way
+//!     hole.fill()?;                                    // what changed is on its way
 //!
-//!     board.phase_atomic().fetch_add(1, SeqCst); // one place in the order, cluster-wide
+//!     board.phase_atomic().fetch_add(1, SeqCst);       // one place in the order, cluster-wide
 //!     session.barrier("end", session.size())?.wait()?;
-//!     unsafe { (*board.as_ptr()).turn = 7 }; // a plain store: trapped and captured
+//!     unsafe { (*board.as_ptr()).turn = 7 };           // a plain store: trapped and captured
 //!     Ok(())
 //! }
 //! ```
