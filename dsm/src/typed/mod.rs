@@ -108,7 +108,7 @@ pub use pointer::{BadPointer, Pointer};
 pub use read_only::{ReadOnly, ReadOnlySlice};
 pub use scalar::{Integer, Loaded, Scalar};
 pub use shared::{Assign, Plain, Shared, SharedType, Unstructured};
-pub(crate) use shared::{bytes_of, overwrite, zeroed};
+pub(crate) use shared::{Received, bytes_of, try_overwrite};
 pub use slice::{IntoIter, Slice};
 pub use text::{CapacityError, InvalidText, Text};
 pub use versioned::{Draft, Versioned};
