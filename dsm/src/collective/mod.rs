@@ -32,7 +32,7 @@
 //!
 //! # Calls that are given up
 //!
-//! A call is given up by a timeout, by dropping the future of its asynchronous variant ([`Team::barrier_async`], ...), or
+//! A call is given up by a timeout, by dropping the future of its asynchronous variant (`barrier_async`, ...), or
 //! by a panic of the program's own operation. This rank can go on with its next call, and the others wait for it until it
 //! does:
 //! - Before anything was exchanged, it is as if the call had never been made, and it can be made again, with other values,
