@@ -30,7 +30,19 @@ fn as_many_as_are_expected_come_together_and_have_a_rank_each() {
     let fifth = || cluster.builder(0, "start").expect_timeout(4, SHORT).join();
     assert!(matches!(fifth(), Err(Error::Exists(text)) if text.contains("all there already")));
     drop(sessions);
-    assert!(matches!(fifth(), Err(Error::TimedOut(SHORT))));
+    alone(fifth);
+}
+
+/// Joins until the others are missed, no longer a rank: those of who has left are free in a moment.
+fn alone(join: impl Fn() -> Result<Session, Error>) {
+    let start = std::time::Instant::now();
+    loop {
+        match join() {
+            Err(Error::TimedOut(SHORT)) => break,
+            Err(Error::Exists(_)) if start.elapsed() < PATIENCE => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -64,7 +76,6 @@ fn who_gives_up_joining_is_not_met() {
             .map(|barrier| barrier.arrived)
             .sum::<u32>()
     };
-    let alone = || cluster.builder(1, "dropped").expect_timeout(2, SHORT).join_async();
     run(async {
         // Never polled; on its way; where the other is waited for.
         drop(join(1));
@@ -79,15 +90,8 @@ fn who_gives_up_joining_is_not_met() {
         drop(late);
     });
     eventually("nobody waits", || arrived() == 0);
-    // Nobody is left who could be met. (Their ranks are free in a moment.)
-    let start = std::time::Instant::now();
-    loop {
-        match run(alone()) {
-            Err(Error::TimedOut(SHORT)) => break,
-            Err(Error::Exists(_)) if start.elapsed() < PATIENCE => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    // Nobody is left who could be met.
+    alone(|| run(cluster.builder(1, "dropped").expect_timeout(2, SHORT).join_async()));
     let (one, other) = run(zip(join(0), join(1)));
     assert_eq!(one.unwrap().rank() + other.unwrap().rank(), 1);
     drop(watch);
@@ -121,15 +125,8 @@ fn the_rank_of_one_that_died_is_given_to_the_next() {
     let again = |rank: usize| cluster.builder(1, "death").rank(rank).expect_timeout(2, SHORT).join();
     // The rank of who lives is taken, that of the dead is not: there only the other one is missing.
     assert!(matches!(again(first.rank()), Err(Error::Exists(_))));
-    let start = std::time::Instant::now();
-    loop {
-        match again(1 - first.rank()) {
-            Err(Error::TimedOut(SHORT)) => break,
-            // Its host has not yet seen the death.
-            Err(Error::Exists(_)) if start.elapsed() < PATIENCE => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    // (Its host may not yet have seen the death.)
+    alone(|| again(1 - first.rank()));
     drop(first);
 }
 
