@@ -7,6 +7,7 @@ use common::{Cluster, GoesOn, PATIENCE, Watch, eventually, join_by_environment, 
 use dsm::prelude::*;
 use dsm_core::wire::control::{Ask, frame};
 use dsm_core::wire::{Hello, Role};
+use futures_lite::future::{block_on, poll_once, zip};
 use std::cell::Cell;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -624,4 +625,19 @@ fn a_child_made_in_the_middle_of_a_collective_leaves_it_to_its_parent() {
         assert_eq!(thread.join().unwrap().unwrap(), [1, 2]);
     });
     drop((watch, one, other));
+}
+
+#[test]
+fn a_future_that_joins_ends_in_a_child_and_goes_on_in_its_parent() {
+    let cluster = Cluster::new();
+    let join = |host| Box::pin(cluster.builder(host, "joins").expect_timeout(2, PATIENCE).join_async());
+    let (mut one, other) = (join(0), join(1));
+    assert!(block_on(poll_once(one.as_mut())).is_none());
+    let child = fork(|| {
+        let result = block_on(one.as_mut());
+        assert!(matches!(&result, Err(Error::Unavailable(text)) if text.contains("fork")), "{result:?}");
+    });
+    assert_eq!(wait(child), 0);
+    let (one, other) = block_on(zip(one, other));
+    assert_eq!(one.unwrap().rank() + other.unwrap().rank(), 1);
 }
