@@ -399,11 +399,16 @@ impl Writer<'_> {
             } else {
                 self.of(ty, "SharedType", &quote!(LAYOUT))
             };
-            let checked = (self.is_generic() && self.is_correct).then(|| {
+            let written = quote!(#private::Field::new(#text, #offset, #layout));
+            if self.is_generic() && self.is_correct {
                 let next = self.next(index);
-                quote!(.followed_at(#next))
-            });
-            quote!(#private::Field::new(#text, #offset, #layout)#checked)
+                // At the place of the field, which the compiler shows when there is a gap.
+                let span = own(shared.base.span());
+                let private = self.options.private_at(span);
+                quote_spanned!(span=> #private::Field::followed_at(#written, #next))
+            } else {
+                written
+            }
         });
         fields.collect()
     }

@@ -3,7 +3,7 @@
 use crate::connection::Connection;
 use crate::region::{Joined, Region};
 use crate::session::Session;
-use crate::start::{self, Expected};
+use crate::start::{self, Expected, Meeting};
 use crate::{Error, Result, trap};
 use dsm_core::segment::check_name;
 use dsm_core::wire::control::{Ask, Told};
@@ -91,6 +91,17 @@ impl Builder {
     /// [`Error::BadName`], [`Error::NotFound`] with [`Builder::existing`], [`Error::Unavailable`] when arbiter, daemon
     /// or server cannot be reached or started, [`Error::Permission`] when they do not let us in.
     pub fn join(self) -> Result<Session> {
+        let (session, meeting) = self.enter(|| false)?;
+        if let Some(meeting) = meeting {
+            meeting.wait(&session)?;
+        }
+        session.announce()?;
+        Ok(session)
+    }
+
+    /// Joins, and takes a rank where others are expected, who have still to be met. Ends early when the caller has given
+    /// up.
+    pub(crate) fn enter(self, given_up: impl Fn() -> bool) -> Result<(Session, Option<Meeting>)> {
         check_name(&self.name).map_err(|bad| Error::BadName(bad.to_string()))?;
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let number = |given: Option<usize>, name: &str, default: usize| match given {
@@ -150,11 +161,12 @@ impl Builder {
         let mut session = Session::joined(region, host, rank, size, daemon);
         if let Some((processes, patience)) = self.expect {
             let (rank, size) = (known.0.then_some(rank), known.1.then_some(size));
-            let rank = start::together(&session, Expected { processes, patience, rank, size })?;
+            let expected = Expected { processes, patience, rank, size };
+            let (rank, meeting) = start::take_a_rank(&session, expected, given_up)?;
             session.place(rank, processes);
+            return Ok((session, Some(meeting)));
         }
-        session.announce()?;
-        Ok(session)
+        Ok((session, None))
     }
 }
 

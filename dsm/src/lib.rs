@@ -11,22 +11,23 @@
 //! }
 //!
 //! fn main() -> dsm::Result<()> {
-//!     let session = Session::join("game")?; // starts what is not running yet
-//!     let board = session.open::<Board>("board")?; // attached, or created as zeros
+//!     let session = Session::join("game")?;            // starts what is not running yet
+//!     let board = session.open::<Board>("board")?;     // attached, or created as zeros
 //!     let sem = session.semaphore("turns", 1)?;
+//!
 //!     {
-//!         let _g = sem.lock()?; // whoever had it before: their stores are here
+//!         let _g = sem.lock()?;                        // whoever had it before: their stores are here
 //!         board.set_turn(board.turn() + 1);
 //!         board.scores().set(3, 42);
-//!     } // released in order, not waited for
+//!     }                                                // released in order, not waited for
 //!
-//!     let mut hole = board.hole()?; // bulk: plain `&mut Board`
+//!     let mut hole = board.hole()?;                    // bulk: plain `&mut Board`
 //!     hole.scores.iter_mut().for_each(|s| *s += 1);
-//!     hole.fill()?; // what changed is on its way
+//!     hole.fill()?;                                    // what changed is on its way
 //!
-//!     board.phase_atomic().fetch_add(1, SeqCst); // one place in the order, cluster-wide
+//!     board.phase_atomic().fetch_add(1, SeqCst);       // one place in the order, cluster-wide
 //!     session.barrier("end", session.size())?.wait()?;
-//!     unsafe { (*board.as_ptr()).turn = 7 }; // a plain store: trapped and captured
+//!     unsafe { (*board.as_ptr()).turn = 7 };           // a plain store: trapped and captured
 //!     Ok(())
 //! }
 //! ```
@@ -89,6 +90,11 @@
 //!   session where no arbiter runs is an error.
 //! - `async`: asynchronous variants of what waits (`lock_async`, `wait_async`, ...), on the reactor of `async-io`, which has
 //!   a thread of its own once it is used.
+//!
+//! What has no asynchronous variant, and why: stores and [`Hole::fill`] wait only where the log is full, for the arbiter
+//! to take some out; atomic operations, where the session has several hosts, for one exchange with the server, of
+//! microseconds in a local network; opening something by its name, for one such exchange as well; what [`io`] calls, for
+//! its descriptor, as it does without the library. A [`snapshot`](typed::Shared::snapshot) never sleeps.
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("dsm captures stores by decoding x86-64 instructions under Linux signals; no other target is supported");
@@ -105,6 +111,8 @@ mod hands;
 mod hole;
 pub mod io;
 mod join;
+#[cfg(feature = "async")]
+mod join_async;
 mod patient;
 mod place;
 pub mod prelude;

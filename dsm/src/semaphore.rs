@@ -20,7 +20,7 @@ use std::time::Duration;
 /// let seats = session.semaphore("seats", 3)?;
 /// {
 ///     let _one = seats.lock()?;
-///     let _two = seats.acquire(2)?;
+///     let _two = seats.acquire_many(2)?;
 ///     assert!(seats.try_lock()?.is_none());
 /// } // all three are given back
 /// let ready = session.semaphore("ready", 0)?;
@@ -62,14 +62,14 @@ impl<'s> Semaphore<'s> {
     /// # Errors
     /// [`LockError::OwnerDied`] with the guard in it; [`LockError::Other`] when the session has ended.
     pub fn lock(&self) -> LockResult<SemaphoreGuard<'s>> {
-        self.acquire(1)
+        self.acquire_many(1)
     }
 
     /// Takes `units` at once, waiting for them in line.
     ///
     /// # Errors
     /// As [`Semaphore::lock`]; [`Error::TooLarge`] for 0 units or more than 32,767.
-    pub fn acquire(&self, units: u32) -> LockResult<SemaphoreGuard<'s>> {
+    pub fn acquire_many(&self, units: u32) -> LockResult<SemaphoreGuard<'s>> {
         match self.take(units, 0, None)? {
             Some(guard) => Ok(guard),
             None => Err(LockError::Other(Error::TimedOut(Duration::MAX))),
@@ -81,14 +81,14 @@ impl<'s> Semaphore<'s> {
     /// # Errors
     /// As [`Semaphore::lock`].
     pub fn try_lock(&self) -> TryLockResult<SemaphoreGuard<'s>> {
-        self.try_acquire(1)
+        self.try_acquire_many(1)
     }
 
     /// Takes `units` at once if they are free and nobody waits in line; `None` if not.
     ///
     /// # Errors
-    /// As [`Semaphore::acquire`].
-    pub fn try_acquire(&self, units: u32) -> TryLockResult<SemaphoreGuard<'s>> {
+    /// As [`Semaphore::acquire_many`].
+    pub fn try_acquire_many(&self, units: u32) -> TryLockResult<SemaphoreGuard<'s>> {
         self.take(units, TRY, None)
     }
 
@@ -98,14 +98,14 @@ impl<'s> Semaphore<'s> {
     /// # Errors
     /// [`Error::TimedOut`], else as [`Semaphore::lock`].
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<SemaphoreGuard<'s>> {
-        self.acquire_timeout(1, timeout)
+        self.acquire_many_timeout(1, timeout)
     }
 
     /// Takes `units` at once, waiting no longer than `timeout`.
     ///
     /// # Errors
-    /// [`Error::TimedOut`], else as [`Semaphore::acquire`].
-    pub fn acquire_timeout(&self, units: u32, timeout: Duration) -> LockResult<SemaphoreGuard<'s>> {
+    /// [`Error::TimedOut`], else as [`Semaphore::acquire_many`].
+    pub fn acquire_many_timeout(&self, units: u32, timeout: Duration) -> LockResult<SemaphoreGuard<'s>> {
         match self.take(units, 0, Some(timeout))? {
             Some(guard) => Ok(guard),
             None => Err(LockError::Other(Error::TimedOut(timeout))),

@@ -2,7 +2,7 @@
 
 use crate::join::Builder;
 use crate::session::Session;
-use crate::{Error, LockError, Result};
+use crate::{Barrier, Error, LockError, Result};
 use dsm_core::limits::PARTIES;
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -47,10 +47,22 @@ pub(crate) struct Expected {
     pub(crate) size: Option<usize>,
 }
 
-/// Returns when all are there: this process's rank.
+/// All have a rank, or will; this process has to wait for them.
+#[derive(Debug)]
+pub(crate) struct Meeting {
+    processes: usize,
+    pub(crate) patience: Duration,
+    start: Instant,
+}
+
+/// Takes the rank of this process, waiting for it where it is not free yet.
 ///
 /// A rank is a semaphore that its process holds for life: when it ends, however it ends, the rank is free again.
-pub(crate) fn together(session: &Session, expected: Expected) -> Result<usize> {
+pub(crate) fn take_a_rank(
+    session: &Session,
+    expected: Expected,
+    given_up: impl Fn() -> bool,
+) -> Result<(usize, Meeting)> {
     let Expected { processes, patience, rank, size } = expected;
     if processes == 0 || processes > PARTIES as usize {
         return Err(Error::TooLarge(format!("{processes} processes cannot be expected: 1 to {PARTIES} can")));
@@ -59,9 +71,8 @@ pub(crate) fn together(session: &Session, expected: Expected) -> Result<usize> {
         let text = format!("{processes} processes are expected, but this one was started as one of {size}");
         return Err(Error::Mismatch(text));
     }
-    let start = Instant::now();
-    let left = || patience.checked_sub(start.elapsed()).filter(|left| !left.is_zero());
-    let rank = loop {
+    let meeting = Meeting { processes, patience, start: Instant::now() };
+    loop {
         let free = match rank {
             Some(rank) if rank >= processes => {
                 return Err(Error::Mismatch(format!("rank {rank} of {processes} processes: ranks begin at 0")));
@@ -70,9 +81,9 @@ pub(crate) fn together(session: &Session, expected: Expected) -> Result<usize> {
             None => free(session, processes)?,
         };
         match free {
-            Some(rank) => break rank,
+            Some(rank) => return Ok((rank, meeting)),
             // Those of an earlier run may be about to leave.
-            None if left().is_some() => std::thread::sleep(NAP),
+            None if meeting.left().is_some() && !given_up() => std::thread::sleep(NAP),
             None => {
                 let text = match rank {
                     Some(rank) => format!("rank {rank} of {processes} is another process's"),
@@ -81,15 +92,39 @@ pub(crate) fn together(session: &Session, expected: Expected) -> Result<usize> {
                 return Err(Error::Exists(format!("session {:?}: {text}", session.name())));
             }
         }
-    };
-    let barrier = session.barrier(&format!("dsm:start/{processes}"), processes)?;
-    loop {
-        match left().map(|left| barrier.wait_timeout(left)) {
-            Some(Ok(_)) => return Ok(rank),
+    }
+}
+
+impl Meeting {
+    /// How much longer to wait; `None` when it has taken too long.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.patience.checked_sub(self.start.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    /// Where all meet.
+    pub(crate) fn barrier<'s>(&self, session: &'s Session) -> Result<Barrier<'s>> {
+        session.barrier(&format!("dsm:start/{}", self.processes), self.processes)
+    }
+
+    /// How long to wait before another attempt, of one that was in vain; an error when there is to be none.
+    pub(crate) fn again(&self, error: Error) -> Result<Duration> {
+        match error {
             // Somebody left; whoever is to take the place may still come.
-            Some(Err(Error::BarrierBroken(_))) => std::thread::sleep(NAP.min(left().unwrap_or_default())),
-            Some(Err(Error::TimedOut(_))) | None => return Err(Error::TimedOut(patience)),
-            Some(Err(error)) => return Err(error),
+            Error::BarrierBroken(_) => Ok(NAP.min(self.left().unwrap_or_default())),
+            Error::TimedOut(_) => Err(Error::TimedOut(self.patience)),
+            error => Err(error),
+        }
+    }
+
+    /// Returns when all are there.
+    pub(crate) fn wait(&self, session: &Session) -> Result<()> {
+        let barrier = self.barrier(session)?;
+        loop {
+            let left = self.left().ok_or(Error::TimedOut(self.patience))?;
+            match barrier.wait_timeout(left) {
+                Ok(_) => return Ok(()),
+                Err(error) => std::thread::sleep(self.again(error)?),
+            }
         }
     }
 }

@@ -76,7 +76,7 @@ fn everything_that_waits_can_be_awaited_on_one_thread() {
         let mut leader = 0;
         for round in 0..40 {
             turn_there.atomic().wait_until_async(|turn| turn == 2 * round + 1).await.unwrap();
-            let guard = there.acquire_async(1).await.unwrap();
+            let guard = there.acquire_many_async(1).await.unwrap();
             turn_there.set(2 * round + 2);
             drop(guard);
             leader += u64::from(barrier_there.wait_async().await.unwrap().is_leader());
@@ -103,15 +103,15 @@ fn a_dropped_wait_for_a_lock_leaves_the_line_or_gives_back() {
     let (lock, there) = (a.semaphore("lock", 2).unwrap(), b.semaphore("lock", 2).unwrap());
     run(async {
         // Never polled: never asked.
-        drop(lock.acquire_async(2));
-        let both = there.acquire_async(2).await.unwrap();
-        assert!(briefly(lock.acquire_async(2)).await.is_none());
+        drop(lock.acquire_many_async(2));
+        let both = there.acquire_many_async(2).await.unwrap();
+        assert!(briefly(lock.acquire_many_async(2)).await.is_none());
         // It stands in line no more: whoever comes later is not behind it.
         drop(both);
         drop(there.lock_timeout(PATIENCE).unwrap());
         // Dropped at every stage between being asked and having come.
         for round in 0..200u32 {
-            let mut asked = pin!(lock.acquire_async(2));
+            let mut asked = pin!(lock.acquire_many_async(2));
             if poll_once(asked.as_mut()).await.is_none() {
                 for _ in 0..round % 20 {
                     std::thread::yield_now();
@@ -121,7 +121,7 @@ fn a_dropped_wait_for_a_lock_leaves_the_line_or_gives_back() {
                 }
             }
         }
-        let both = there.acquire_timeout(2, PATIENCE).unwrap();
+        let both = there.acquire_many_timeout(2, PATIENCE).unwrap();
         assert!(lock.try_lock().unwrap().is_none());
         drop(both);
     });

@@ -26,6 +26,23 @@ pub struct Particle {
     pub pos: [f64; 3],
 }
 
+/// Not every byte is one, and zero is none.
+#[dsm::shared]
+#[derive(Debug, PartialEq)]
+#[repr(u8)]
+pub enum Piece {
+    Pawn = 1,
+    Knight = 3,
+    Queen = 9,
+}
+
+/// One that takes several rounds, and has what not all bytes are throughout.
+#[dsm::shared]
+pub struct Boards {
+    pub names: [char; 20_000],
+    pub pieces: [Piece; 4],
+}
+
 /// Larger than what goes in one round.
 #[dsm::shared]
 pub struct Large {
@@ -94,6 +111,33 @@ fn floats_give_the_same_bits_everywhere_and_structs_can_be_combined() {
     });
     let expected = (0..5).map(|rank| 0.1 * 1e9f64.powi(rank - 2)).reduce(|a, b| a + b).unwrap();
     assert_eq!(sums, [expected.to_bits(); 5]);
+}
+
+#[test]
+fn what_not_all_bytes_are_can_be_exchanged() {
+    ranks(3, |_, world| {
+        let rank = world.rank();
+        let all = [Piece::Pawn, Piece::Knight, Piece::Queen];
+        let greatest = |a: Piece, b: Piece| if b as u8 > a as u8 { b } else { a };
+        assert_eq!(world.broadcast(1, all[rank]).unwrap(), Piece::Knight);
+        assert_eq!(world.all_reduce(all[rank], greatest).unwrap(), Piece::Queen);
+        assert_eq!(world.gather(2, all[rank]).unwrap(), (rank == 2).then(|| all.to_vec()));
+        assert_eq!(world.scatter(0, if rank == 0 { &all[..] } else { &[] }).unwrap(), all[rank]);
+        assert_eq!(run(world.all_gather_async(char::from(b'a' + rank as u8))).unwrap(), ['a', 'b', 'c']);
+        assert!(world.all_reduce(rank == 1, |a: bool, b: bool| a | b).unwrap());
+        let mut mine = [Piece::Pawn; 5];
+        let given: Vec<Piece> = (0..15).map(|at| all[at % 3]).collect();
+        world.scatter_slice(2, if rank == 2 { &given } else { &[] }, &mut mine).unwrap();
+        assert_eq!(mine[..], given[5 * rank..][..5]);
+        let boards = |rank: usize| Boards { names: [char::from(b'A' + rank as u8); 20_000], pieces: [all[rank]; 4] };
+        let largest =
+            world.all_reduce(boards(rank), |a: Boards, b: Boards| if b.names[0] > a.names[0] { b } else { a });
+        let largest = largest.unwrap();
+        assert!(largest.names == ['C'; 20_000] && largest.pieces == [Piece::Queen; 4]);
+        let given: Vec<Boards> = if rank == 1 { (0..3).map(boards).collect() } else { Vec::new() };
+        let share = world.scatter(1, &given).unwrap();
+        assert!(share.names == boards(rank).names && share.pieces == [all[rank]; 4]);
+    });
 }
 
 #[test]

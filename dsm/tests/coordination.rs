@@ -38,7 +38,7 @@ fn units_are_counted_and_waits_can_time_out() {
     let cluster = Cluster::new();
     let (a, b) = (cluster.join(0, "units"), cluster.join(1, "units"));
     let (pool_a, pool_b) = (a.semaphore("pool", 3).unwrap(), b.semaphore("pool", 99).unwrap());
-    let two = pool_a.acquire(2).unwrap();
+    let two = pool_a.acquire_many(2).unwrap();
     let one = pool_b.try_lock().unwrap().unwrap();
     assert!(one.fencing_token() > two.fencing_token());
     assert!(pool_b.try_lock().unwrap().is_none());
@@ -46,9 +46,9 @@ fn units_are_counted_and_waits_can_time_out() {
     assert!(matches!(pool_b.lock_timeout(SHORT), Err(LockError::Other(Error::TimedOut(_)))));
     assert!(start.elapsed() >= SHORT);
     drop(two);
-    let again = pool_b.acquire_timeout(2, PATIENCE).unwrap();
+    let again = pool_b.acquire_many_timeout(2, PATIENCE).unwrap();
     assert_eq!(again.units(), 2);
-    assert!(matches!(pool_a.acquire(0), Err(LockError::Other(Error::TooLarge(_)))));
+    assert!(matches!(pool_a.acquire_many(0), Err(LockError::Other(Error::TooLarge(_)))));
     assert!(matches!(pool_a.post(40_000), Err(Error::TooLarge(_))));
     assert!(matches!(a.semaphore("big", 40_000), Err(Error::TooLarge(_))));
     drop((one, again));

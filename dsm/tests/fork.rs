@@ -7,6 +7,7 @@ use common::{Cluster, GoesOn, PATIENCE, Watch, eventually, join_by_environment, 
 use dsm::prelude::*;
 use dsm_core::wire::control::{Ask, frame};
 use dsm_core::wire::{Hello, Role};
+use futures_lite::future::{block_on, poll_once, zip};
 use std::cell::Cell;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -422,7 +423,7 @@ fn what_a_program_held_is_given_back_before_the_one_that_it_becomes_joins() {
     let goes_on = GoesOn(arbiter);
     cluster.spawn(0, "becomes_another", &[("ARBITER", &arbiter.to_string())]).succeeds();
     drop(goes_on);
-    assert!(units.try_acquire(2).unwrap().is_some(), "units that nobody has are not free");
+    assert!(units.try_acquire_many(2).unwrap().is_some(), "units that nobody has are not free");
     drop(a);
 }
 
@@ -455,7 +456,7 @@ fn becomes_another() {
     let session = join_by_environment("becomes");
     let units = session.semaphore("units", 2).unwrap();
     // Both.
-    let taken = units.acquire_timeout(2, PATIENCE / 3);
+    let taken = units.acquire_many_timeout(2, PATIENCE / 3);
     let Err(died @ dsm::LockError::OwnerDied(..)) = taken else {
         panic!("what the first program held is still its own")
     };
@@ -624,4 +625,19 @@ fn a_child_made_in_the_middle_of_a_collective_leaves_it_to_its_parent() {
         assert_eq!(thread.join().unwrap().unwrap(), [1, 2]);
     });
     drop((watch, one, other));
+}
+
+#[test]
+fn a_future_that_joins_ends_in_a_child_and_goes_on_in_its_parent() {
+    let cluster = Cluster::new();
+    let join = |host| Box::pin(cluster.builder(host, "joins").expect_timeout(2, PATIENCE).join_async());
+    let (mut one, other) = (join(0), join(1));
+    assert!(block_on(poll_once(one.as_mut())).is_none());
+    let child = fork(|| {
+        let result = block_on(one.as_mut());
+        assert!(matches!(&result, Err(Error::Unavailable(text)) if text.contains("fork")), "{result:?}");
+    });
+    assert_eq!(wait(child), 0);
+    let (one, other) = block_on(zip(one, other));
+    assert_eq!(one.unwrap().rank() + other.unwrap().rank(), 1);
 }

@@ -5,11 +5,13 @@ mod common;
 #[path = "common/tasks.rs"]
 mod tasks;
 
-use common::{Cluster, GoesOn, PATIENCE, eventually};
+use common::{Cluster, GoesOn, PATIENCE, eventually, join_by_environment, own_dir, role};
 use dsm::prelude::*;
 use dsm::{Versioned, field};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
 #[dsm::shared]
@@ -173,4 +175,36 @@ fn what_waits_for_room_ends_with_an_error_when_the_session_does() {
         let _ = left.map(|left| std::fs::remove_file(left.path()));
     }
     let _ = std::fs::remove_dir(cluster.dir(0));
+}
+
+#[test]
+fn a_hole_that_is_dropped_too_late_says_so() {
+    let cluster = Cluster::new();
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["loser_of_a_hole", "--exact", "--nocapture", "--test-threads=1"]);
+    command.env("DSM_TEST_ROLE", "loser_of_a_hole").env("DSM_RUNTIME_DIR", cluster.dir(0));
+    let output = command.env("DSM_DAEMON", cluster.daemon()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("hole")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(lines[0].starts_with("dsm: a hole was dropped and its changes are lost: the arbiter of"), "{said}");
+    let _ = std::fs::remove_dir_all(cluster.dir(0));
+}
+
+#[test]
+fn loser_of_a_hole() {
+    if !role("loser_of_a_hole") {
+        return;
+    }
+    let session = join_by_environment("late");
+    let bank = session.open::<Bank>("bank").unwrap();
+    let (mut hole, mut discarded) = (bank.number_ref().hole().unwrap(), bank.visitors_ref().hole().unwrap());
+    (*hole, *discarded) = (7, 7);
+    let arbiter = UnixStream::connect(own_dir().join("arbiter.sock")).unwrap();
+    let arbiter = dsm_core::sys::process::peer(arbiter.as_fd()).unwrap().pid;
+    kill(Pid::from_raw(arbiter), Signal::SIGKILL).unwrap();
+    eventually("it is noticed", || session.ended().is_some());
+    discarded.discard();
+    drop(hole);
 }

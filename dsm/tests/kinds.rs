@@ -149,6 +149,42 @@ fn atomics_of_std_count_on_all_hosts() {
 }
 
 #[test]
+fn updates_are_repeated_until_nothing_came_between() {
+    const EACH: u64 = 200;
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "updates"), cluster.join(1, "updates"));
+    let (here, there) = (a.open::<Counters>("counters").unwrap(), b.open::<Counters>("counters").unwrap());
+    // What two hosts do to one word; anything that was overwritten would be missing at the end.
+    std::thread::scope(|scope| {
+        for counters in [here, there] {
+            scope.spawn(move || {
+                for _ in 0..EACH {
+                    counters.hits().fetch_update(SeqCst, SeqCst, |hits| Some(hits + 2)).unwrap();
+                    let mut seen = counters.hits().load(SeqCst);
+                    while let Err(now) = counters.hits().compare_exchange_weak(seen, seen + 1, SeqCst, SeqCst) {
+                        seen = now;
+                    }
+                }
+            });
+        }
+    });
+    let all = 2 * EACH * 3;
+    assert_eq!(there.hits().fetch_update(SeqCst, SeqCst, |hits| (hits != all).then_some(0)), Err(all));
+    assert_eq!(here.hits().fetch_update(SeqCst, SeqCst, |hits| hits.checked_mul(2)), Ok(all));
+    assert_eq!(there.hits().compare_exchange_weak(2 * all, 0b1100, SeqCst, SeqCst), Ok(2 * all));
+    assert_eq!(here.hits().compare_exchange_weak(2 * all, 1, SeqCst, SeqCst), Err(0b1100));
+    assert_eq!(there.hits().fetch_nand(0b1010, SeqCst), 0b1100);
+    assert_eq!(here.hits().fetch_nand(u64::MAX, SeqCst), !0b1000);
+    assert_eq!(there.hits().fetch_add(0, SeqCst), 0b1000);
+    // Of a narrow one, beside others in the same word.
+    let level = here.levels().at(1).atomic();
+    assert_eq!((level.swap(-4, SeqCst), level.fetch_nand(0b110, SeqCst)), (0, -4));
+    assert_eq!(there.levels().at(1).atomic().fetch_update(SeqCst, SeqCst, |level| Some(level - 1)), Ok(!0b100));
+    assert_eq!(here.levels().at(1).atomic().fetch_add(0, SeqCst), !0b100 - 1);
+    assert!([0, 2].map(|at| here.levels().at(at).atomic().fetch_add(0, SeqCst)) == [0, 0], "others were changed");
+}
+
+#[test]
 fn structs_with_parameters_lines_and_readers() {
     let cluster = Cluster::new();
     let (a, b) = (cluster.join(0, "tables"), cluster.join(1, "tables"));

@@ -235,11 +235,14 @@ fn owned_guards_outlive_every_borrow() {
     drop(a);
     let guards = (lock.lock().unwrap(), lock.clone().try_lock().unwrap().expect("a unit is free"));
     assert!(lock.try_lock().unwrap().is_none() && there.try_lock().unwrap().is_none());
-    assert!(matches!(lock.acquire_timeout(2, SHORT), Err(LockError::Other(Error::TimedOut(SHORT)))));
+    assert!(matches!(lock.acquire_many_timeout(2, SHORT), Err(LockError::Other(Error::TimedOut(SHORT)))));
+    std::thread::spawn(move || drop(guards)).join().unwrap();
+    let guards = lock.try_acquire_many(2).unwrap().expect("both units are free");
+    assert!(guards.units() == 2 && lock.try_acquire_many(1).unwrap().is_none());
     // The session stays joined until the last of them is gone.
     drop(lock);
     std::thread::spawn(move || drop(guards)).join().unwrap();
-    assert_eq!(there.acquire_timeout(2, PATIENCE).unwrap().units(), 2);
+    assert_eq!(there.acquire_many_timeout(2, PATIENCE).unwrap().units(), 2);
     drop(b);
 }
 
@@ -430,7 +433,8 @@ fn fields_are_objects_by_their_place() {
     let seats = (here.desks().at(0).seats().unwrap(), there.desks().at(0).seats().unwrap());
     let taken = (seats.0.lock().unwrap(), seats.1.lock().unwrap());
     assert!(
-        seats.0.try_lock().unwrap().is_none() && there.desks().at(2).seats().unwrap().try_acquire(2).unwrap().is_some()
+        seats.0.try_lock().unwrap().is_none()
+            && there.desks().at(2).seats().unwrap().try_acquire_many(2).unwrap().is_some()
     );
     drop(taken);
     std::thread::scope(|scope| {
@@ -454,7 +458,7 @@ fn fields_are_objects_by_their_place() {
     let desk = there.desks().at(1);
     let guard = SharedType::read_field(desk.limits_ref().read_only()).read_timeout(PATIENCE).unwrap();
     let seats = SharedType::read_field(desk.seats_ref().read_only()).unwrap();
-    assert_eq!((guard.value().get(3), seats.try_acquire(2).unwrap().is_some()), (9, true));
+    assert_eq!((guard.value().get(3), seats.try_acquire_many(2).unwrap().is_some()), (9, true));
     assert!(here.desks().at(1).limits().try_write().unwrap().is_none());
     drop(guard);
     drop((a, b));

@@ -2,16 +2,23 @@
 #![allow(missing_docs, reason = "test types")]
 
 mod common;
+#[path = "common/tasks.rs"]
+mod tasks;
 
-use common::{Cluster, PATIENCE, role};
+use async_io::Timer;
+use common::{Cluster, PATIENCE, eventually, role};
 use dsm::prelude::*;
+use futures_lite::future::{poll_once, zip};
 use std::time::Duration;
+use tasks::run;
 
 const SHORT: Duration = Duration::from_millis(60);
 
 #[test]
 fn as_many_as_are_expected_come_together_and_have_a_rank_each() {
     let cluster = Cluster::new();
+    // Not one of them; the arbiter of the first is the daemon's process, and stays so.
+    let other = cluster.join(0, "start");
     let sessions: Vec<Session> = std::thread::scope(|scope| {
         let join = |host| cluster.builder(host, "start").expect_timeout(4, PATIENCE).join().unwrap();
         let threads: Vec<_> = (0..4).map(|at| scope.spawn(move || join(at % 2))).collect();
@@ -25,7 +32,72 @@ fn as_many_as_are_expected_come_together_and_have_a_rank_each() {
     let fifth = || cluster.builder(0, "start").expect_timeout(4, SHORT).join();
     assert!(matches!(fifth(), Err(Error::Exists(text)) if text.contains("all there already")));
     drop(sessions);
-    assert!(matches!(fifth(), Err(Error::TimedOut(SHORT))));
+    alone(fifth);
+    drop(other);
+}
+
+/// Joins until the others are missed, no longer a rank: those of who has left are free in a moment.
+fn alone(join: impl Fn() -> Result<Session, Error>) {
+    let start = std::time::Instant::now();
+    loop {
+        match join() {
+            Err(Error::TimedOut(SHORT)) => break,
+            Err(Error::Exists(_)) if start.elapsed() < PATIENCE => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn two_tasks_of_one_thread_join_together() {
+    let cluster = Cluster::new();
+    let join = |host| cluster.builder(host, "tasks").expect_timeout(2, PATIENCE).join_async();
+    let (one, other) = run(zip(join(0), join(1)));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!((one.rank() + other.rank(), one.size(), other.size()), (1, 2, 2));
+    one.open::<u64>("word").unwrap().set(7);
+    run(other.open::<u64>("word").unwrap().wait_until_async(|word| word == 7)).unwrap();
+    // Alone, and what goes wrong is said as by those that block.
+    let builder = |name| cluster.builder(0, name);
+    assert_eq!(run(builder("alone").rank(3).join_async()).unwrap().rank(), 3);
+    assert!(matches!(run(builder("nowhere").existing().join_async()), Err(Error::NotFound(_))));
+    assert!(matches!(run(builder("tasks").expect_timeout(2, SHORT).join_async()), Err(Error::Exists(_))));
+    assert!(matches!(run(builder("none").expect_timeout(2, SHORT).join_async()), Err(Error::TimedOut(SHORT))));
+    drop((one, other));
+}
+
+#[test]
+fn who_gives_up_joining_is_not_met() {
+    let cluster = Cluster::new();
+    let watch = cluster.join(0, "dropped");
+    let join = |host| cluster.builder(host, "dropped").expect_timeout(2, PATIENCE).join_async();
+    let arrived = || {
+        let list = watch.list().unwrap();
+        list.barriers
+            .iter()
+            .filter(|barrier| barrier.name.contains("start"))
+            .map(|barrier| barrier.arrived)
+            .sum::<u32>()
+    };
+    run(async {
+        // Never polled; on its way; where the other is waited for.
+        drop(join(1));
+        let mut early = Box::pin(join(1));
+        assert!(poll_once(early.as_mut()).await.is_none());
+        drop(early);
+        let mut late = Box::pin(join(1));
+        while arrived() == 0 {
+            assert!(poll_once(late.as_mut()).await.is_none());
+            Timer::after(Duration::from_millis(1)).await;
+        }
+        drop(late);
+    });
+    eventually("nobody waits", || arrived() == 0);
+    // Nobody is left who could be met.
+    alone(|| run(cluster.builder(1, "dropped").expect_timeout(2, SHORT).join_async()));
+    let (one, other) = run(zip(join(0), join(1)));
+    assert_eq!(one.unwrap().rank() + other.unwrap().rank(), 1);
+    drop(watch);
 }
 
 #[test]
@@ -56,15 +128,8 @@ fn the_rank_of_one_that_died_is_given_to_the_next() {
     let again = |rank: usize| cluster.builder(1, "death").rank(rank).expect_timeout(2, SHORT).join();
     // The rank of who lives is taken, that of the dead is not: there only the other one is missing.
     assert!(matches!(again(first.rank()), Err(Error::Exists(_))));
-    let start = std::time::Instant::now();
-    loop {
-        match again(1 - first.rank()) {
-            Err(Error::TimedOut(SHORT)) => break,
-            // Its host has not yet seen the death.
-            Err(Error::Exists(_)) if start.elapsed() < PATIENCE => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    // (Its host may not yet have seen the death.)
+    alone(|| again(1 - first.rank()));
     drop(first);
 }
 

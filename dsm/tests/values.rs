@@ -37,6 +37,8 @@ fn texts_and_lists_are_the_same_on_both_hosts() {
     let (a, b) = (cluster.join(0, "values"), cluster.join(1, "values"));
     let [here, there] = [&a, &b].map(|session| session.open::<Player>("player").unwrap());
     assert_eq!((here.name().get().unwrap().as_str(), here.name().is_empty()), ("", true));
+    assert_eq!((here.name().capacity(), here.items().capacity(), here.marks().capacity()), (24, 4, 4));
+    assert_eq!((Text::<24>::default().capacity(), List::<u16, 4>::default().capacity()), (24, 4));
     here.name().set("Grüße").unwrap();
     here.name().push_str(" aus A").unwrap();
     eventually("the name arrives", || there.name().get().is_ok_and(|name| name == "Grüße aus A"));

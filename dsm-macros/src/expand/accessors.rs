@@ -192,7 +192,9 @@ fn attributes(accessor: Accessor, only_reads: bool, shared: &SharedField, field:
             format!("`{name}`, for operations that are atomic on all hosts.")
         }
         (Accessor::Get, _) => format!("The value of `{name}`: a plain load."),
-        (Accessor::Set, _) => format!("Stores `{name}`."),
+        (Accessor::Set, _) => format!(
+            "Stores `{name}`: other hosts see it after all that this one stored before. Panics when the session has ended."
+        ),
         (Accessor::Handle, _) if only_reads => format!("The handle of `{name}`, which only reads."),
         (Accessor::Handle, _) => format!("The handle of `{name}`."),
         (Accessor::Atomic, _) => format!("`{name}`, for operations that are atomic on all hosts."),

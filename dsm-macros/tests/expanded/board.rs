@@ -63,7 +63,7 @@ impl<'s, T: dsm::SharedType> Board_Fields<'s, T> {
             <u32 as ::dsm::__private::SharedType>::field_of::<Board<T>, 0>(self.0),
         )
     }
-    ///Stores `turn`.
+    ///Stores `turn`: other hosts see it after all that this one stored before. Panics when the session has ended.
     ///
     /// Whose turn it is.
     #[inline]
@@ -121,7 +121,7 @@ impl<'s, T: dsm::SharedType> Board_Fields<'s, T> {
             <[u64; 64] as ::dsm::__private::SharedType>::field_of::<Board<T>, 2>(self.0),
         )
     }
-    ///Stores `scores`.
+    ///Stores `scores`: other hosts see it after all that this one stored before. Panics when the session has ended.
     #[inline]
     pub fn set_scores(self, value: &[u64; 64]) {
         <[u64; 64] as ::dsm::__private::Assign>::set_field(
@@ -143,7 +143,7 @@ impl<'s, T: dsm::SharedType> Board_Fields<'s, T> {
             <T as ::dsm::__private::SharedType>::field_of::<Board<T>, 3>(self.0),
         )
     }
-    ///Stores `best`.
+    ///Stores `best`: other hosts see it after all that this one stored before. Panics when the session has ended.
     #[inline]
     pub fn set_best(self, value: <T as ::dsm::__private::Assign>::Setter<'_>)
     where
@@ -177,7 +177,7 @@ impl<'s, T: dsm::SharedType> Board_Fields<'s, T> {
             <u64 as ::dsm::__private::SharedType>::field_of::<Board<T>, 4>(self.0),
         )
     }
-    ///Stores `hits`.
+    ///Stores `hits`: other hosts see it after all that this one stored before. Panics when the session has ended.
     #[inline]
     pub fn set_hits(self, value: u64) {
         <u64 as ::dsm::__private::Assign>::set_field(
@@ -311,39 +311,49 @@ unsafe impl<T: dsm::SharedType> ::dsm::__private::SharedType for Board<T> {
             "Board",
             const {
                 &[
-                    ::dsm::__private::Field::new(
+                    ::dsm::__private::Field::followed_at(
+                        ::dsm::__private::Field::new(
                             "turn",
                             ::core::mem::offset_of!(Board < T >, turn),
                             <u32 as ::dsm::__private::SharedType>::LAYOUT,
-                        )
-                        .followed_at(::core::mem::offset_of!(Board < T >, phase)),
-                    ::dsm::__private::Field::new(
+                        ),
+                        ::core::mem::offset_of!(Board < T >, phase),
+                    ),
+                    ::dsm::__private::Field::followed_at(
+                        ::dsm::__private::Field::new(
                             "phase",
                             ::core::mem::offset_of!(Board < T >, phase),
                             <Phase as ::dsm::__private::SharedType>::LAYOUT,
-                        )
-                        .followed_at(::core::mem::offset_of!(Board < T >, scores)),
-                    ::dsm::__private::Field::new(
+                        ),
+                        ::core::mem::offset_of!(Board < T >, scores),
+                    ),
+                    ::dsm::__private::Field::followed_at(
+                        ::dsm::__private::Field::new(
                             "scores",
                             ::core::mem::offset_of!(Board < T >, scores),
                             <[u64; 64] as ::dsm::__private::SharedType>::LAYOUT,
-                        )
-                        .followed_at(::core::mem::offset_of!(Board < T >, best)),
-                    ::dsm::__private::Field::new(
+                        ),
+                        ::core::mem::offset_of!(Board < T >, best),
+                    ),
+                    ::dsm::__private::Field::followed_at(
+                        ::dsm::__private::Field::new(
                             "best",
                             ::core::mem::offset_of!(Board < T >, best),
                             <T as ::dsm::__private::SharedType>::LAYOUT,
-                        )
-                        .followed_at(::core::mem::offset_of!(Board < T >, hits)),
-                    ::dsm::__private::Field::new(
+                        ),
+                        ::core::mem::offset_of!(Board < T >, hits),
+                    ),
+                    ::dsm::__private::Field::followed_at(
+                        ::dsm::__private::Field::new(
                             "hits",
                             ::core::mem::offset_of!(Board < T >, hits),
                             <::dsm::__private::Line<
                                 u64,
                                 { ::dsm::__private::pad(::core::mem::size_of::<u64>()) },
                             > as ::dsm::__private::SharedType>::LAYOUT,
-                        )
-                        .followed_at(::core::mem::size_of::<Board<T>>()),
+                        ),
+                        ::core::mem::size_of::<Board<T>>(),
+                    ),
                 ]
             },
             const {

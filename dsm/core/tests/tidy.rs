@@ -119,3 +119,21 @@ fn every_unsafe_block_says_why() {
         }
     }
 }
+
+#[test]
+fn the_program_that_is_shown_first_is_one_that_compiles() {
+    let Some(top) = top() else { return };
+    // The lines between the first fence that begins so and its end.
+    let first = |path: &str, begin: &str| {
+        let text = std::fs::read_to_string(top.join(path)).unwrap();
+        let plain: Vec<String> = text.lines().map(|line| line.trim_start_matches("//!").trim().to_owned()).collect();
+        let block = plain.iter().skip_while(|line| *line != begin).skip(1).take_while(|line| *line != "```");
+        // What the documentation hides is there for the compiler alone.
+        block.filter(|line| *line != "#" && !line.starts_with("# ")).cloned().collect::<Vec<_>>()
+    };
+    let compiled = first("dsm/src/lib.rs", "```no_run");
+    assert!(compiled.len() > 20, "the example is not where this test looks");
+    for readme in ["README.md", "dsm/README.md"] {
+        assert_eq!(first(readme, "```rust"), compiled, "{readme} and the documentation of the crate differ");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::{Operation, Team};
 use crate::Result;
-use crate::typed::Plain;
+use crate::typed::SharedType;
 #[cfg(doc)]
 use crate::{Error, Session};
 
@@ -40,7 +40,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub async fn broadcast_async<T: Plain>(&self, root: usize, value: T) -> Result<T> {
+    pub async fn broadcast_async<T: SharedType + Copy>(&self, root: usize, value: T) -> Result<T> {
         self.by_task().broadcast(root, value).await
     }
 
@@ -52,7 +52,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub async fn broadcast_slice_async<T: Plain>(&self, root: usize, values: &mut [T]) -> Result<()> {
+    pub async fn broadcast_slice_async<T: SharedType + Copy>(&self, root: usize, values: &mut [T]) -> Result<()> {
         self.by_task().broadcast_slice(root, values).await
     }
 
@@ -63,7 +63,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub async fn reduce_async<T: Plain>(
+    pub async fn reduce_async<T: SharedType + Copy>(
         &self,
         root: usize,
         value: T,
@@ -79,7 +79,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub async fn reduce_slice_async<T: Plain>(
+    pub async fn reduce_slice_async<T: SharedType + Copy>(
         &self,
         root: usize,
         values: &[T],
@@ -92,7 +92,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As there.
-    pub async fn all_reduce_async<T: Plain>(&self, value: T, operation: impl Operation<T>) -> Result<T> {
+    pub async fn all_reduce_async<T: SharedType + Copy>(&self, value: T, operation: impl Operation<T>) -> Result<T> {
         self.by_task().all_reduce(value, operation).await
     }
 
@@ -101,7 +101,11 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As there; the lengths must be the same.
-    pub async fn all_reduce_slice_async<T: Plain>(&self, values: &mut [T], operation: impl Operation<T>) -> Result<()> {
+    pub async fn all_reduce_slice_async<T: SharedType + Copy>(
+        &self,
+        values: &mut [T],
+        operation: impl Operation<T>,
+    ) -> Result<()> {
         self.by_task().all_reduce_slice(values, operation).await
     }
 
@@ -112,7 +116,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub async fn gather_async<T: Plain>(&self, root: usize, value: T) -> Result<Option<Vec<T>>> {
+    pub async fn gather_async<T: SharedType + Copy>(&self, root: usize, value: T) -> Result<Option<Vec<T>>> {
         self.by_task().gather_slice(root, &[value]).await
     }
 
@@ -123,7 +127,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub async fn gather_slice_async<T: Plain>(&self, root: usize, values: &[T]) -> Result<Option<Vec<T>>> {
+    pub async fn gather_slice_async<T: SharedType + Copy>(&self, root: usize, values: &[T]) -> Result<Option<Vec<T>>> {
         self.by_task().gather_slice(root, values).await
     }
 
@@ -131,7 +135,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As there.
-    pub async fn all_gather_async<T: Plain>(&self, value: T) -> Result<Vec<T>> {
+    pub async fn all_gather_async<T: SharedType + Copy>(&self, value: T) -> Result<Vec<T>> {
         self.by_task().all_gather_slice(&[value]).await
     }
 
@@ -139,7 +143,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As there; the lengths must be the same.
-    pub async fn all_gather_slice_async<T: Plain>(&self, values: &[T]) -> Result<Vec<T>> {
+    pub async fn all_gather_slice_async<T: SharedType + Copy>(&self, values: &[T]) -> Result<Vec<T>> {
         self.by_task().all_gather_slice(values).await
     }
 
@@ -150,7 +154,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`, or, in rank `root`, when the number of values is not the number of ranks.
-    pub async fn scatter_async<T: Plain>(&self, root: usize, values: &[T]) -> Result<T> {
+    pub async fn scatter_async<T: SharedType + Copy>(&self, root: usize, values: &[T]) -> Result<T> {
         self.by_task().scatter(root, values).await
     }
 
@@ -162,7 +166,12 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`, or, in rank `root`, when `values` is not as long as all shares.
-    pub async fn scatter_slice_async<T: Plain>(&self, root: usize, values: &[T], mine: &mut [T]) -> Result<()> {
+    pub async fn scatter_slice_async<T: SharedType + Copy>(
+        &self,
+        root: usize,
+        values: &[T],
+        mine: &mut [T],
+    ) -> Result<()> {
         self.by_task().scatter_slice(root, values, mine).await
     }
 }

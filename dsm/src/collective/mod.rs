@@ -21,6 +21,9 @@
 //! A call returns when all ranks have made it (so each is a barrier, too: who returns from it has everything that any
 //! rank stored before it). Reductions combine by rank, 0 first, so that floats give the same on all ranks, every time.
 //!
+//! They are for all shared types that can be copied, enums and `char`s among them. (What another program has stored in a
+//! team's memory, if it is no value, is [`Error::InvalidValue`]; then this rank has given the call up, see below.)
+//!
 //! # When a rank does not come
 //!
 //! A rank whose process leaves or dies ends the others' wait with [`Error::TeamBroken`], and so every later call. A wait
@@ -29,7 +32,7 @@
 //!
 //! # Calls that are given up
 //!
-//! A call is given up by a timeout, by dropping the future of its asynchronous variant ([`Team::barrier_async`], ...), or
+//! A call is given up by a timeout, by dropping the future of its asynchronous variant (`barrier_async`, ...), or
 //! by a panic of the program's own operation. This rank can go on with its next call, and the others wait for it until it
 //! does:
 //! - Before anything was exchanged, it is as if the call had never been made, and it can be made again, with other values,
@@ -54,7 +57,7 @@ pub use team::Team;
 pub(crate) use team::Teams;
 
 use crate::Result;
-use crate::typed::Plain;
+use crate::typed::SharedType;
 #[cfg(doc)]
 use crate::{Builder, Error, Session};
 use call::now;
@@ -76,7 +79,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn broadcast<T: Plain>(&self, root: usize, value: T) -> Result<T> {
+    pub fn broadcast<T: SharedType + Copy>(&self, root: usize, value: T) -> Result<T> {
         now(self.by_thread().broadcast(root, value))
     }
 
@@ -87,7 +90,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn broadcast_slice<T: Plain>(&self, root: usize, values: &mut [T]) -> Result<()> {
+    pub fn broadcast_slice<T: SharedType + Copy>(&self, root: usize, values: &mut [T]) -> Result<()> {
         now(self.by_thread().broadcast_slice(root, values))
     }
 
@@ -98,7 +101,12 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn reduce<T: Plain>(&self, root: usize, value: T, operation: impl Operation<T>) -> Result<Option<T>> {
+    pub fn reduce<T: SharedType + Copy>(
+        &self,
+        root: usize,
+        value: T,
+        operation: impl Operation<T>,
+    ) -> Result<Option<T>> {
         now(self.by_thread().reduce(root, value, operation))
     }
 
@@ -109,7 +117,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn reduce_slice<T: Plain>(
+    pub fn reduce_slice<T: SharedType + Copy>(
         &self,
         root: usize,
         values: &[T],
@@ -122,7 +130,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As [`Team::barrier`].
-    pub fn all_reduce<T: Plain>(&self, value: T, operation: impl Operation<T>) -> Result<T> {
+    pub fn all_reduce<T: SharedType + Copy>(&self, value: T, operation: impl Operation<T>) -> Result<T> {
         now(self.by_thread().all_reduce(value, operation))
     }
 
@@ -130,7 +138,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As [`Team::barrier`]; the lengths must be the same. Some of the values may be replaced when it fails.
-    pub fn all_reduce_slice<T: Plain>(&self, values: &mut [T], operation: impl Operation<T>) -> Result<()> {
+    pub fn all_reduce_slice<T: SharedType + Copy>(&self, values: &mut [T], operation: impl Operation<T>) -> Result<()> {
         now(self.by_thread().all_reduce_slice(values, operation))
     }
 
@@ -141,7 +149,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn gather<T: Plain>(&self, root: usize, value: T) -> Result<Option<Vec<T>>> {
+    pub fn gather<T: SharedType + Copy>(&self, root: usize, value: T) -> Result<Option<Vec<T>>> {
         now(self.by_thread().gather_slice(root, &[value]))
     }
 
@@ -152,7 +160,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`.
-    pub fn gather_slice<T: Plain>(&self, root: usize, values: &[T]) -> Result<Option<Vec<T>>> {
+    pub fn gather_slice<T: SharedType + Copy>(&self, root: usize, values: &[T]) -> Result<Option<Vec<T>>> {
         now(self.by_thread().gather_slice(root, values))
     }
 
@@ -160,7 +168,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As [`Team::barrier`].
-    pub fn all_gather<T: Plain>(&self, value: T) -> Result<Vec<T>> {
+    pub fn all_gather<T: SharedType + Copy>(&self, value: T) -> Result<Vec<T>> {
         now(self.by_thread().all_gather_slice(&[value]))
     }
 
@@ -168,7 +176,7 @@ impl Team<'_> {
     ///
     /// # Errors
     /// As [`Team::barrier`]; the lengths must be the same.
-    pub fn all_gather_slice<T: Plain>(&self, values: &[T]) -> Result<Vec<T>> {
+    pub fn all_gather_slice<T: SharedType + Copy>(&self, values: &[T]) -> Result<Vec<T>> {
         now(self.by_thread().all_gather_slice(values))
     }
 
@@ -180,7 +188,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`, or, in rank `root`, when the number of values is not the number of ranks.
-    pub fn scatter<T: Plain>(&self, root: usize, values: &[T]) -> Result<T> {
+    pub fn scatter<T: SharedType + Copy>(&self, root: usize, values: &[T]) -> Result<T> {
         now(self.by_thread().scatter(root, values))
     }
 
@@ -192,7 +200,7 @@ impl Team<'_> {
     ///
     /// # Panics
     /// When there is no rank `root`, or, in rank `root`, when `values` is not as long as all shares.
-    pub fn scatter_slice<T: Plain>(&self, root: usize, values: &[T], mine: &mut [T]) -> Result<()> {
+    pub fn scatter_slice<T: SharedType + Copy>(&self, root: usize, values: &[T], mine: &mut [T]) -> Result<()> {
         now(self.by_thread().scatter_slice(root, values, mine))
     }
 }

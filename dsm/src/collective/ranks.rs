@@ -1,11 +1,11 @@
 //! What the ranks do in each collective, whether a thread makes the call or a task.
 
 use super::Operation;
-use super::call::Call;
+use super::call::{Call, Step};
 use super::said::{Said, What};
 use super::team::Team;
 use crate::Result;
-use crate::typed::{Plain, SharedType, bytes_of, overwrite, zeroed};
+use crate::typed::{InvalidValue, Received, SharedType, bytes_of, try_overwrite};
 use crate::wait::Waiter;
 
 /// A team whose calls are waited for in one way.
@@ -48,14 +48,14 @@ impl<'a, 's> Ranks<'a, 's> {
         self.call::<u8>(What::Barrier, 0, 0, 0).await?.round(true).await
     }
 
-    pub(super) async fn broadcast<T: Plain>(self, root: usize, value: T) -> Result<T> {
+    pub(super) async fn broadcast<T: SharedType + Copy>(self, root: usize, value: T) -> Result<T> {
         let mut values = [value];
         self.broadcast_slice(root, &mut values).await?;
         let [value] = values;
         Ok(value)
     }
 
-    pub(super) async fn broadcast_slice<T: Plain>(self, root: usize, values: &mut [T]) -> Result<()> {
+    pub(super) async fn broadcast_slice<T: SharedType + Copy>(self, root: usize, values: &mut [T]) -> Result<()> {
         let mut call = self.call::<T>(What::Broadcast, 0, root, values.len()).await?;
         for step in call.steps::<T>(values.len()) {
             let values = &mut values[step.elements];
@@ -64,13 +64,13 @@ impl<'a, 's> Ranks<'a, 's> {
             }
             call.round(step.last).await?;
             if call.rank != root {
-                overwrite(values, |bytes| call.get(root, &mut bytes[step.bytes]));
+                try_overwrite(values, |bytes| call.get(root, &mut bytes[step.bytes]))?;
             }
         }
         Ok(())
     }
 
-    pub(super) async fn reduce<T: Plain>(
+    pub(super) async fn reduce<T: SharedType + Copy>(
         self,
         root: usize,
         value: T,
@@ -79,7 +79,7 @@ impl<'a, 's> Ranks<'a, 's> {
         Ok(self.reduce_slice(root, &[value], operation).await?.and_then(|mut values| values.pop()))
     }
 
-    pub(super) async fn reduce_slice<T: Plain>(
+    pub(super) async fn reduce_slice<T: SharedType + Copy>(
         self,
         root: usize,
         values: &[T],
@@ -92,42 +92,70 @@ impl<'a, 's> Ranks<'a, 's> {
         Ok(wanted.then_some(result))
     }
 
-    pub(super) async fn all_reduce<T: Plain>(self, value: T, operation: impl Operation<T>) -> Result<T> {
+    pub(super) async fn all_reduce<T: SharedType + Copy>(self, value: T, operation: impl Operation<T>) -> Result<T> {
         let mut values = [value];
         self.all_reduce_slice(&mut values, operation).await?;
         let [value] = values;
         Ok(value)
     }
 
-    pub(super) async fn all_reduce_slice<T: Plain>(self, values: &mut [T], operation: impl Operation<T>) -> Result<()> {
+    pub(super) async fn all_reduce_slice<T: SharedType + Copy>(
+        self,
+        values: &mut [T],
+        operation: impl Operation<T>,
+    ) -> Result<()> {
         let call = self.call::<T>(What::AllReduce, operation.code(), 0, values.len()).await?;
         combine(call, values, &operation, true).await
     }
 
-    pub(super) async fn gather_slice<T: Plain>(self, root: usize, values: &[T]) -> Result<Option<Vec<T>>> {
+    pub(super) async fn gather_slice<T: SharedType + Copy>(self, root: usize, values: &[T]) -> Result<Option<Vec<T>>> {
         let wanted = self.team.rank() == root;
-        let mut all = vec![zeroed::<T>(); if wanted { values.len() * self.team.size() } else { 0 }];
+        // Every place is overwritten; until then there is a value in it.
+        let mut all = if wanted { values.repeat(self.team.size()) } else { Vec::new() };
         let call = self.call::<T>(What::Gather, 0, root, values.len()).await?;
         collect(call, values, &mut all).await?;
         Ok(wanted.then_some(all))
     }
 
-    pub(super) async fn all_gather_slice<T: Plain>(self, values: &[T]) -> Result<Vec<T>> {
-        let mut all = vec![zeroed::<T>(); values.len() * self.team.size()];
+    pub(super) async fn all_gather_slice<T: SharedType + Copy>(self, values: &[T]) -> Result<Vec<T>> {
+        let mut all = values.repeat(self.team.size());
         let call = self.call::<T>(What::AllGather, 0, 0, values.len()).await?;
         collect(call, values, &mut all).await?;
         Ok(all)
     }
 
-    pub(super) async fn scatter<T: Plain>(self, root: usize, values: &[T]) -> Result<T> {
-        let mut mine = [zeroed::<T>()];
-        self.scatter_slice(root, values, &mut mine).await?;
-        let [mine] = mine;
-        Ok(mine)
+    pub(super) async fn scatter<T: SharedType + Copy>(self, root: usize, values: &[T]) -> Result<T> {
+        let mut mine = Received::<T>::default();
+        let get = |call: &Call<'_, '_>, step: Step| {
+            call.get(call.rank, &mut mine.bytes()[step.bytes]);
+            Ok(())
+        };
+        self.scatter_each(root, values, 1, get).await?;
+        Ok(mine.check()?)
     }
 
-    pub(super) async fn scatter_slice<T: Plain>(self, root: usize, values: &[T], mine: &mut [T]) -> Result<()> {
-        let (each, size) = (mine.len(), self.team.size());
+    pub(super) async fn scatter_slice<T: SharedType + Copy>(
+        self,
+        root: usize,
+        values: &[T],
+        mine: &mut [T],
+    ) -> Result<()> {
+        let each = mine.len();
+        let get = |call: &Call<'_, '_>, step: Step| {
+            try_overwrite(&mut mine[step.elements], |bytes| call.get(call.rank, &mut bytes[step.bytes]))
+        };
+        self.scatter_each(root, values, each, get).await
+    }
+
+    /// Has `get` get what this rank is given, step by step.
+    async fn scatter_each<T: SharedType + Copy>(
+        self,
+        root: usize,
+        values: &[T],
+        each: usize,
+        mut get: impl FnMut(&Call<'_, '_>, Step) -> Result<(), InvalidValue>,
+    ) -> Result<()> {
+        let size = self.team.size();
         assert!(
             self.team.rank() != root || values.len() == each * size,
             "scatter: {size} ranks with {each} values each need {}, but there are {}",
@@ -144,14 +172,14 @@ impl<'a, 's> Ranks<'a, 's> {
                 }
             }
             call.round(step.last).await?;
-            overwrite(&mut mine[step.elements], |bytes| call.get(call.rank, &mut bytes[step.bytes]));
+            get(&call, step)?;
         }
         Ok(())
     }
 }
 
 /// Combines all ranks' `values` by rank, into `values` where that is `wanted`.
-async fn combine<T: Plain>(
+async fn combine<T: SharedType + Copy>(
     mut call: Call<'_, '_>,
     values: &mut [T],
     operation: &impl Operation<T>,
@@ -166,9 +194,9 @@ async fn combine<T: Plain>(
             continue;
         }
         let count = values.len();
-        others.resize(count * call.size, zeroed::<T>());
+        others.resize(count * call.size, values[0]);
         for (rank, values) in others.chunks_mut(count).enumerate() {
-            overwrite(values, |bytes| call.get(rank, &mut bytes[step.bytes.clone()]));
+            try_overwrite(values, |bytes| call.get(rank, &mut bytes[step.bytes.clone()]))?;
         }
         if step.completes {
             for (at, value) in values.iter_mut().enumerate() {
@@ -181,14 +209,14 @@ async fn combine<T: Plain>(
 }
 
 /// Collects all ranks' `values`, one rank's behind the other's, in `all`, unless that is empty.
-async fn collect<T: Plain>(mut call: Call<'_, '_>, values: &[T], all: &mut [T]) -> Result<()> {
+async fn collect<T: SharedType + Copy>(mut call: Call<'_, '_>, values: &[T], all: &mut [T]) -> Result<()> {
     for step in call.steps::<T>(values.len()) {
         call.put(call.rank, &bytes_of(&values[step.elements.clone()])[step.bytes.clone()])?;
         call.round(step.last).await?;
         if !all.is_empty() {
             for rank in 0..call.size {
                 let values = &mut all[rank * values.len()..][step.elements.clone()];
-                overwrite(values, |bytes| call.get(rank, &mut bytes[step.bytes.clone()]));
+                try_overwrite(values, |bytes| call.get(rank, &mut bytes[step.bytes.clone()]))?;
             }
         }
     }

@@ -3,7 +3,10 @@
 //! All of them do nothing before they are first polled, and can be dropped at any time: see each method for what that
 //! means. They need no particular executor, and no thread but the reactor's of `async-io`. The first of a process asks
 //! the arbiter for a bell, which blocks for that one short exchange.
+//!
+//! What blocks and has none is listed, with the reasons, under "Features" in the documentation of the crate.
 
+pub(crate) use super::bell::not_ours;
 use super::bell::{Bell, until};
 use super::owned::owned;
 use super::{LockError, LockResult, Mutex, MutexGuard, ReadLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -55,19 +58,24 @@ async fn answer(region: &Region, wait: &Wait<'_>) -> Result<Answer> {
     until(region, || slot.listen(barrier), || slot.answer()).await
 }
 
+/// What the future has, or `None` at the deadline.
+pub(crate) async fn by<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut timer = deadline.map(Timer::at);
+    poll_fn(|cx| match (future.as_mut().poll(cx), &mut timer) {
+        (Poll::Ready(output), _) => Poll::Ready(Some(output)),
+        (Poll::Pending, Some(timer)) => Pin::new(timer).poll(cx).map(|_| None),
+        (Poll::Pending, None) => Poll::Pending,
+    })
+    .await
+}
+
 /// The answer, or `None` at the deadline.
 ///
 /// # Errors
 /// When it can no longer come.
 pub(crate) async fn answer_by(region: &Region, wait: &Wait<'_>, deadline: Option<Instant>) -> Result<Option<Answer>> {
-    let mut answer = pin!(answer(region, wait));
-    let mut timer = deadline.map(Timer::at);
-    poll_fn(|cx| match (answer.as_mut().poll(cx), &mut timer) {
-        (Poll::Ready(answer), _) => Poll::Ready(answer.map(Some)),
-        (Poll::Pending, Some(timer)) => Pin::new(timer).poll(cx).map(|_| Ok(None)),
-        (Poll::Pending, None) => Poll::Pending,
-    })
-    .await
+    by(deadline, answer(region, wait)).await.transpose()
 }
 
 impl<'a> Asked<'a> {
@@ -144,14 +152,14 @@ impl<'s> Semaphore<'s> {
     /// # Errors
     /// As [`Semaphore::lock`]; [`Error::TooLarge`] when 3072 futures of this session wait on this host.
     pub async fn lock_async(&self) -> LockResult<SemaphoreGuard<'s>> {
-        self.acquire_async(1).await
+        self.acquire_many_async(1).await
     }
 
-    /// As [`Semaphore::acquire`], without blocking the thread; see [`Semaphore::lock_async`].
+    /// As [`Semaphore::acquire_many`], without blocking the thread; see [`Semaphore::lock_async`].
     ///
     /// # Errors
-    /// As there, and as [`Semaphore::acquire`].
-    pub async fn acquire_async(&self, units: u32) -> LockResult<SemaphoreGuard<'s>> {
+    /// As there, and as [`Semaphore::acquire_many`].
+    pub async fn acquire_many_async(&self, units: u32) -> LockResult<SemaphoreGuard<'s>> {
         let (region, id) = self.object();
         let guard = take(region, id, units).await?;
         if guard.dirty() { Err(LockError::OwnerDied(guard, self.name().to_owned())) } else { Ok(guard) }
@@ -173,15 +181,15 @@ impl OwnedSemaphore {
     /// # Errors
     /// As there.
     pub async fn lock_async(&self) -> LockResult<OwnedSemaphoreGuard> {
-        self.acquire_async(1).await
+        self.acquire_many_async(1).await
     }
 
-    /// See [`Semaphore::acquire_async`].
+    /// See [`Semaphore::acquire_many_async`].
     ///
     /// # Errors
     /// As there.
-    pub async fn acquire_async(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
-        owned(self.inner().acquire_async(units).await, self.session())
+    pub async fn acquire_many_async(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
+        owned(self.inner().acquire_many_async(units).await, self.session())
     }
 }
 

@@ -100,7 +100,7 @@ impl Bell {
     }
 }
 
-fn not_ours() -> Error {
+pub(crate) fn not_ours() -> Error {
     let text = "asynchronous waits of a process end with its `fork`: the child has to use those that block";
     Error::Unavailable(text.into())
 }

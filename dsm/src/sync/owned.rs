@@ -91,12 +91,12 @@ impl OwnedSemaphore {
         owned(self.semaphore.lock(), &self.session)
     }
 
-    /// See [`Semaphore::acquire`].
+    /// See [`Semaphore::acquire_many`].
     ///
     /// # Errors
     /// As there.
-    pub fn acquire(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
-        owned(self.semaphore.acquire(units), &self.session)
+    pub fn acquire_many(&self, units: u32) -> LockResult<OwnedSemaphoreGuard> {
+        owned(self.semaphore.acquire_many(units), &self.session)
     }
 
     /// See [`Semaphore::try_lock`].
@@ -107,6 +107,14 @@ impl OwnedSemaphore {
         try_owned(self.semaphore.try_lock(), &self.session)
     }
 
+    /// See [`Semaphore::try_acquire_many`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_acquire_many(&self, units: u32) -> TryLockResult<OwnedSemaphoreGuard> {
+        try_owned(self.semaphore.try_acquire_many(units), &self.session)
+    }
+
     /// See [`Semaphore::lock_timeout`].
     ///
     /// # Errors
@@ -115,12 +123,12 @@ impl OwnedSemaphore {
         owned(self.semaphore.lock_timeout(timeout), &self.session)
     }
 
-    /// See [`Semaphore::acquire_timeout`].
+    /// See [`Semaphore::acquire_many_timeout`].
     ///
     /// # Errors
     /// As there.
-    pub fn acquire_timeout(&self, units: u32, timeout: Duration) -> LockResult<OwnedSemaphoreGuard> {
-        owned(self.semaphore.acquire_timeout(units, timeout), &self.session)
+    pub fn acquire_many_timeout(&self, units: u32, timeout: Duration) -> LockResult<OwnedSemaphoreGuard> {
+        owned(self.semaphore.acquire_many_timeout(units, timeout), &self.session)
     }
 
     /// The same semaphore, borrowed.

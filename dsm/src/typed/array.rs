@@ -56,6 +56,10 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, [T; N]> {
     }
 
     /// A copy of element `index`; see [`Slice::get`].
+    ///
+    /// # Panics
+    ///
+    /// If `index` is out of bounds.
     #[inline]
     #[must_use]
     #[track_caller]
@@ -70,7 +74,7 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, [T; N]> {
     ///
     /// # Panics
     ///
-    /// When the session has ended.
+    /// If `index` is out of bounds; when the session has ended.
     #[inline]
     #[track_caller]
     pub fn set(self, index: usize, value: T)
@@ -81,6 +85,10 @@ impl<'s, T: SharedType, const N: usize> Shared<'s, [T; N]> {
     }
 
     /// The handle of element `index`; see [`Slice::at`].
+    ///
+    /// # Panics
+    ///
+    /// If `index` is out of bounds.
     #[inline]
     #[must_use]
     #[track_caller]

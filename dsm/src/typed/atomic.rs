@@ -307,7 +307,8 @@ macro_rules! std_atomic {
             pub fn as_std(self) -> &'s atomic::$name {
                 // SAFETY: mapped for `'s`, aligned, and any bytes are a value; nobody has an exclusive reference to it,
                 // because none is ever made to shared memory. What stores to it through this reference is captured by
-                // the trap door; all others, of any process, store single words, as an atomic allows.
+                // the trap door, so this is not memory that cannot be written (see the documentation of `typed`); all
+                // others, of any process, store single words, as an atomic allows.
                 unsafe { &*self.as_ptr() }
             }
         }

@@ -117,6 +117,7 @@ impl Field {
     /// Fails the build if what follows it at `next` does not begin where it ends.
     #[doc(hidden)]
     #[must_use]
+    #[track_caller]
     pub const fn followed_at(self, next: usize) -> Self {
         super::private::assert_no_gap(self.name, self.offset, self.layout.size, next);
         self

@@ -1,9 +1,10 @@
 //! Typed handles: what a program reads and writes shared memory through.
 //!
 //! A handle ([`Shared`], [`Slice`], [`Atomic`]) is an address with a type, as cheap to copy as two pointers. It
-//! never makes a `&T` or `&mut T` to shared memory, because another process may change those bytes at any
-//! time; values are copied in and out instead. Getters are plain loads; setters store through the library's
-//! own mapping and record what they stored, without a trap.
+//! never makes a `&T` or `&mut T` to a shared value, because another process may change those bytes at any
+//! time; values are copied in and out instead. (References to the atomics of std are the one exception: that is what
+//! they are for.) Getters are plain loads; setters store through the library's own mapping and record what they
+//! stored, without a trap.
 //!
 //! What may be shared is said by [`SharedType`], which [`#[dsm::shared]`](macro@crate::shared) implements for
 //! structs and enums. Two programs agree on a type by its [`Layout`].
@@ -14,8 +15,9 @@
 //!
 //! 1. *Nobody has a reference.* `&T` promises that the value stays as it is while it is borrowed, `&mut T` that nobody
 //!    else looks at it. Neither can be kept where another host may store at any time, so no function of this library
-//!    makes one. A handle keeps an address; loads and stores are relaxed atomics or assembly on it, of which the
-//!    compiler assumes nothing. What a caller does with `as_ptr()` is for the caller to prove, in `unsafe` code.
+//!    makes one, but to the atomics of std, which promise no such thing: see below. A handle keeps an address; loads and
+//!    stores are relaxed atomics or assembly on it, of which the compiler assumes nothing. What a caller does with
+//!    `as_ptr()` is for the caller to prove, in `unsafe` code.
 //! 2. *A word is whole.* An aligned word of up to 8 bytes (16 for `u128` and `i128`) is loaded and stored by one
 //!    instruction, and applied as one by the arbiter, so a getter gives what somebody stored, never parts of two stores.
 //!    A larger value can be a mix of several stores: it is still made of bytes that are allowed, see the next step.
@@ -59,6 +61,16 @@
 //! would need the latter, is there in holes alone, on the private copy. An `AtomicBool` allows but two bytes, so there is
 //! no reference to one, but a handle with its operations, [`AtomicFlag`].
 //!
+//! The view, where such a reference leads, is mapped for reading only, and std says that atomic accesses to *read-only
+//! memory* are undefined behaviour, loads among them, because they may be made of an instruction that writes and would end
+//! in a fault. It excepts relaxed loads of up to 8 bytes on this processor, which are those that getters make. For the
+//! others the reason is not there: a write to the view does fault, but as one does to a page that is copied on write, or is
+//! protected by `userfaultfd`. The handler carries the instruction out as a whole (a locked one in the total order) and the
+//! program goes on behind it, so that to the program, whatever its compiler made of an operation, this is memory that can be
+//! written. Besides, every load of these types is a plain `mov`, whatever its order. Larger ones, of which this would not be so,
+//! are not offered: std has no atomic of 16 bytes, and handles load those by assembly. What remains is what the crate
+//! documentation says of any store by the trap door: when the session has ended it ends the process.
+//!
 //! A value of a type that is not `Copy` (with atomics or locks in it) cannot be copied in or out as a whole: behind a
 //! `&T` its bytes may change while they are read. Its fields can be used one by one; and in a hole, `&mut` shows that
 //! nobody else has them.
@@ -96,7 +108,7 @@ pub use pointer::{BadPointer, Pointer};
 pub use read_only::{ReadOnly, ReadOnlySlice};
 pub use scalar::{Integer, Loaded, Scalar};
 pub use shared::{Assign, Plain, Shared, SharedType, Unstructured};
-pub(crate) use shared::{bytes_of, overwrite, zeroed};
+pub(crate) use shared::{Received, bytes_of, try_overwrite};
 pub use slice::{IntoIter, Slice};
 pub use text::{CapacityError, InvalidText, Text};
 pub use versioned::{Draft, Versioned};

@@ -78,6 +78,10 @@ impl<'s, T: SharedType, const N: usize> ReadOnly<'s, [T; N]> {
     }
 
     /// A copy of element `index`; see [`Slice::get`].
+    ///
+    /// # Panics
+    ///
+    /// If `index` is out of bounds.
     #[inline]
     #[must_use]
     #[track_caller]
@@ -89,6 +93,10 @@ impl<'s, T: SharedType, const N: usize> ReadOnly<'s, [T; N]> {
     }
 
     /// The handle of element `index`; see [`Slice::at`].
+    ///
+    /// # Panics
+    ///
+    /// If `index` is out of bounds.
     #[inline]
     #[must_use]
     #[track_caller]

@@ -434,6 +434,49 @@ pub(crate) fn overwrite<T: Plain>(values: &mut [T], load: impl FnOnce(&mut [u8])
     load(&mut *checked.0);
 }
 
+/// As [`overwrite`], where what was loaded need not be values: then they stay as they are. (Part of a value may be loaded,
+/// if it begins and ends between fields: a value is checked field by field.)
+pub(crate) fn try_overwrite<T: SharedType + Copy>(
+    values: &mut [T],
+    load: impl FnOnce(&mut [u8]),
+) -> Result<(), InvalidValue> {
+    let len = size_of_val(values);
+    if const { T::LAYOUT.plain } {
+        // SAFETY: as in `bytes_of`, borrowed mutably; any bytes make values of this type.
+        load(unsafe { slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), len) });
+        return Ok(());
+    }
+    let mut bytes = bytes_of(values).to_vec();
+    load(&mut bytes);
+    T::LAYOUT.check(&mut bytes)?;
+    // SAFETY: as many bytes, of a buffer of their own, and they have passed the check that makes values of them.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), values.as_mut_ptr().cast::<u8>(), len) };
+    Ok(())
+}
+
+/// Bytes that come part by part, and are to be a value. At first they are zeros.
+pub(crate) struct Received<T>(MaybeUninit<T>);
+
+impl<T> Default for Received<T> {
+    fn default() -> Self {
+        Self(MaybeUninit::zeroed())
+    }
+}
+
+impl<T: SharedType> Received<T> {
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the bytes of the value, borrowed as long; all initialised, by zeros if nothing else.
+        unsafe { slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<u8>(), size_of::<T>()) }
+    }
+
+    /// The value, if they are one.
+    pub(crate) fn check(mut self) -> Result<T, InvalidValue> {
+        T::LAYOUT.check(self.bytes())?;
+        // SAFETY: bytes that have passed the check make a value (contract of `SharedType`).
+        Ok(unsafe { self.0.assume_init() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -456,6 +499,23 @@ mod tests {
     #[should_panic(expected = "reached by the methods of its handle alone")]
     fn no_field_of_what_is_published() {
         assert_open::<Versioned<u64>, u64, 0>();
+    }
+
+    #[test]
+    fn what_is_no_value_overwrites_none() {
+        let mut values = ['a', 'b'];
+        let invalid = try_overwrite(&mut values, |bytes| bytes[..8].copy_from_slice(&[65, 0, 0, 0, 0, 0xd8, 0, 0]));
+        assert_eq!(invalid.map_err(|invalid| invalid.bits), Err(0xd800));
+        assert_eq!(values, ['a', 'b']);
+        try_overwrite(&mut values, |bytes| bytes[4] = b'c').unwrap();
+        assert_eq!(values, ['a', 'c']);
+        let mut received = Received::<char>::default();
+        received.bytes()[1] = 0xd8;
+        assert!(received.check().is_err());
+        assert_eq!(Received::<char>::default().check(), Ok('\0'));
+        let mut received = Received::<bool>::default();
+        received.bytes()[0] = 7;
+        assert_eq!(received.check(), Ok(true));
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl<'s, T: SharedType> Slice<'s, T> {
         self.at(index).try_load()
     }
 
-    /// Stores element `index`.
+    /// Stores element `index`: other hosts see it after all that this one stored before.
     ///
     /// # Panics
     ///
@@ -184,7 +184,7 @@ impl<'s, T: SharedType> Slice<'s, T> {
         (0..self.len).map(move |index| self.at(index))
     }
 
-    /// Stores `value` in every element.
+    /// Stores `value` in every element, from the first on: other hosts see these stores in that order, some at a time.
     ///
     /// # Panics
     ///

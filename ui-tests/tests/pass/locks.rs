@@ -45,7 +45,7 @@ fn fields(session: &Session) -> dsm::Result<u64> {
     let reader = bank.read_only().limits().read()?;
     let _: ReadOnly<'_, [u64; 4]> = reader.value();
 
-    let _units = bank.counters()?.acquire(2)?;
+    let _units = bank.counters()?.acquire_many(2)?;
     let _is_leader = bank.round()?.wait()?.is_leader();
     let _phase = bank.round()?.phase();
     Ok(sum)
