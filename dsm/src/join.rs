@@ -23,8 +23,8 @@ const SOCKET: &str = "arbiter.sock";
 /// use dsm::Session;
 ///
 /// // Two "virtual hosts" of one machine, each with an arbiter of its own.
-/// let one = Session::builder("game").runtime_dir(dir.path().join("one")).daemon(&address).join()?;
-/// let other = Session::builder("game").runtime_dir(dir.path().join("other")).daemon(&address).rank(1).join()?;
+/// let on = |name: &str| Session::builder("game").runtime_dir(dir.path().join(name)).daemon(&address).size(2);
+/// let (one, other) = (on("one").rank(0).join()?, on("other").rank(1).join()?);
 /// one.open::<u64>("count")?.set(7);
 /// other.open::<u64>("count")?.wait_until(|count| count == 7)?;
 /// assert_eq!((one.rank(), other.rank()), (0, 1));

@@ -18,16 +18,16 @@
 //!     {
 //!         let _g = sem.lock()?;                        // whoever had it before: their stores are here
 //!         board.set_turn(board.turn() + 1);
-//!         board.scores().set(3, 42);
-//!     }                                                // released in order, not waited for
+//!         unsafe { (*board.as_ptr()).scores[0] += 1 }; // a plain store: trapped and captured
 //!
-//!     let mut hole = board.hole()?;                    // bulk: plain `&mut Board`
-//!     hole.scores.iter_mut().for_each(|s| *s += 1);
-//!     hole.fill()?;                                    // what changed is on its way
+//!         let mut hole = board.hole()?;                // bulk: plain `&mut Board`
+//!         hole.scores.iter_mut().for_each(|s| *s += 1);
+//!         hole.fill()?;                                // what changed is on its way
+//!     }                                                // released behind it, not waited for
 //!
 //!     board.phase_atomic().fetch_add(1, SeqCst);       // one place in the order, cluster-wide
-//!     session.barrier("end", session.size())?.wait()?;
-//!     unsafe { (*board.as_ptr()).turn = 7 };           // a plain store: trapped and captured
+//!     session.barrier("end", session.size())?.wait()?; // all have come: what they stored before is here
+//!     println!("turn {}, phase {}, {:?}", board.turn(), board.phase(), board.scores().range(..3).to_vec());
 //!     Ok(())
 //! }
 //! ```

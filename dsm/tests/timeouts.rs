@@ -33,7 +33,7 @@ fn waits_end(stop: impl FnOnce(&Cluster) -> GoesOn) {
     drop(value.lock().unwrap());
 
     let stopped = stop(&cluster);
-    over("a semaphore that is free", || free.acquire_timeout(2, TIMEOUT).map_err(other));
+    over("a semaphore that is free", || free.acquire_many_timeout(2, TIMEOUT).map_err(other));
     over("a semaphore that is held", || held.wait_timeout(TIMEOUT));
     over("a mutex", || value.lock_timeout(TIMEOUT).map_err(other));
     over("a barrier", || barrier[1].wait_timeout(TIMEOUT));
@@ -42,7 +42,7 @@ fn waits_end(stop: impl FnOnce(&Cluster) -> GoesOn) {
 
     b.fence().unwrap();
     // What was granted too late has gone back, and nobody is in line.
-    drop(free.try_acquire(2).unwrap().expect("both are free"));
+    drop(free.try_acquire_many(2).unwrap().expect("both are free"));
     drop(value.try_lock().unwrap().expect("nobody has it"));
     drop(guard);
     drop(held.lock_timeout(MOST).map_err(other).unwrap());
@@ -81,7 +81,7 @@ fn waits_end_while_a_process_is_stopped_in_the_middle_of_a_store() {
     let barrier = b.barrier("both", 2).unwrap();
     let watch = Watch::new(&cluster, 1, "inside");
     watch.lock_as(watch.process);
-    over("a semaphore", || units.acquire_timeout(1, TIMEOUT).map_err(other));
+    over("a semaphore", || units.acquire_many_timeout(1, TIMEOUT).map_err(other));
     over("a barrier", || barrier.wait_timeout(TIMEOUT));
     over("a fence", || b.fence_timeout(TIMEOUT));
     let waiters = &watch.area().control.producer.lock_waiters;
