@@ -28,8 +28,14 @@ impl Client {
 
     fn connect(there: &str, role: Role, expected: Role, key: Option<&Key>) -> Result<Self> {
         let address = address(there)?;
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
-            .map_err(|error| Error::Unavailable(format!("nothing of dsm answers at {there}: {error}; start `dsm daemon --listen {there}`, or name another address (DSM_DAEMON)")))?;
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| {
+            let text = format!(
+                "nothing of dsm answers at {there}: {error}; start `dsm daemon --listen {there}`, or name another address \
+                 (DSM_DAEMON)"
+            );
+            let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
+            if refused { Error::NobodyThere(text) } else { Error::Unavailable(text) }
+        })?;
         greet(&mut stream, role, expected, key)?;
         Ok(Self { stream, there: there.to_owned() })
     }

@@ -30,6 +30,16 @@ pub enum Daemon {
     Here(SocketAddr),
 }
 
+impl Daemon {
+    /// Is it on this machine, where an arbiter that is started on demand can be the daemon, too?
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::At(there) => address(there).is_ok_and(|address| address.ip().is_loopback()),
+            Self::Here(_) => true,
+        }
+    }
+}
+
 /// What a node consists of.
 #[derive(Clone, Debug)]
 pub struct Config {

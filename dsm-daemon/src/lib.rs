@@ -28,6 +28,9 @@ pub enum Error {
     /// Somebody else's fault: not there, or not reachable.
     #[error("{0}")]
     Unavailable(String),
+    /// Nothing listens at the daemon's or the server's address.
+    #[error("{0}")]
+    NobodyThere(String),
     /// Another program has the address.
     #[error("{0} is in use by another program: choose another address, or end what listens there")]
     InUse(std::net::SocketAddr),
@@ -65,7 +68,7 @@ impl Error {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Usage(_) => 2,
-            Self::Unavailable(_) | Self::InUse(_) => 69,
+            Self::Unavailable(_) | Self::NobodyThere(_) | Self::InUse(_) => 69,
             Self::Permission(_) => 77,
             Self::System { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => 77,
             Self::System { .. } | Self::Refused(_) => 1,

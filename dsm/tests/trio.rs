@@ -127,6 +127,25 @@ fn a_killed_daemon_ends_servers_of_their_own_in_good_order() {
     });
 }
 
+/// The daemon was in the arbiter of another host, which is gone with it; our arbiter is about to end, too. Whoever comes now
+/// does not have to wait for that.
+#[test]
+fn an_arbiter_that_outlives_its_daemon_makes_place_for_another() {
+    let cluster = Cluster::new();
+    let with_daemon = cluster.join(1, "first");
+    drop((cluster.join(0, "first"), with_daemon));
+    let [ours, theirs] = [0, 1].map(|host| cluster.arbiter_pid(host));
+    // SAFETY: sends a signal to an arbiter that this test has started.
+    assert_eq!(unsafe { libc::kill(theirs, libc::SIGKILL) }, 0);
+    eventually("the daemon is gone", || std::net::TcpStream::connect(cluster.daemon()).is_err());
+    let again = cluster.join(0, "second");
+    again.open::<u64>("w").unwrap().set(1);
+    assert_ne!(cluster.arbiter_pid(0), ours);
+    // What the killed one has left.
+    drop(cluster.join(1, "second"));
+    drop(again);
+}
+
 /// An arbiter that is started on demand holds nothing of the program's that started it.
 #[test]
 fn an_arbiter_inherits_no_descriptors() {

@@ -55,16 +55,18 @@ pub struct Arbiter {
     daemon: Daemon,
     key: Option<Key>,
     keep: bool,
-    /// Somebody asked us to end.
+    /// It was started on demand, and another can be.
+    replaceable: bool,
+    /// Somebody asked us to end, or another is to take our place.
     pub ending: bool,
 }
 
 impl Arbiter {
-    /// Starts to listen in `dir`.
+    /// Starts to listen in `dir`. `replaceable`: it was started on demand, and ends when nobody needs it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when an arbiter is alive there already.
-    pub fn start(dir: &Path, daemon: Daemon, key: Option<Key>, keep: bool) -> Result<Self> {
+    pub fn start(dir: &Path, daemon: Daemon, key: Option<Key>, keep: bool, replaceable: bool) -> Result<Self> {
         runtime::prepare(dir)?;
         let Some(alive) = runtime::try_lock(dir, runtime::ALIVE)? else {
             return Err(Error::Unavailable(format!("an arbiter is already running in {}", dir.display())));
@@ -89,6 +91,7 @@ impl Arbiter {
             daemon,
             key,
             keep,
+            replaceable,
             ending: false,
         })
     }
@@ -146,6 +149,11 @@ impl Arbiter {
             Ok(session) => {
                 self.sessions.insert(name.clone(), session);
                 waiting.iter().for_each(|client| self.seat(&name, *client));
+            }
+            // The daemon was in the arbiter of another host, and has ended with it. Nothing keeps us here, and one that
+            // is started now has a daemon of its own: those who wait are hung up on, and see to that.
+            Err(Error::NobodyThere(_)) if self.replaceable && self.sessions.is_empty() && self.daemon.is_local() => {
+                self.ending = true;
             }
             Err(error) => {
                 let refusal = client::refusal(error);
