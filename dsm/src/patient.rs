@@ -32,7 +32,9 @@ impl Writer for Patient<'_> {
 
     fn stalled(&self) {
         let lost = self.0.lost();
-        if lost.is_some() || self.1.is_some_and(|deadline| Instant::now() >= deadline) {
+        // A program that aborts on panics cannot be unwound: it waits on.
+        let late = cfg!(panic = "unwind") && self.1.is_some_and(|deadline| Instant::now() >= deadline);
+        if lost.is_some() || late {
             resume_unwind(Box::new(Lost(lost)));
         }
     }
