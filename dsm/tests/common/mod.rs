@@ -64,11 +64,16 @@ impl Cluster {
     /// Runs the test function `role` of this test program in a process of its own on `host`; it must begin with
     /// [`role`].
     pub fn spawn(&self, host: usize, role: &str, variables: &[(&str, &str)]) -> Process {
+        Process(self.command(host, role, variables).spawn().unwrap())
+    }
+
+    /// What [`Cluster::spawn`] runs.
+    pub fn command(&self, host: usize, role: &str, variables: &[(&str, &str)]) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([role, "--exact", "--nocapture", "--test-threads=1"]);
         command.env(ROLE, role).env("DSM_RUNTIME_DIR", self.dir(host)).env("DSM_DAEMON", &self.daemon);
         command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
-        Process(command.spawn().unwrap())
+        command
     }
 
     /// Process number of the arbiter of `host`.
