@@ -279,6 +279,22 @@ impl Drop for Process {
     }
 }
 
+/// Says why a test, or a part of it, is not run here. Past the harness, which keeps to itself what tests print that pass.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().filter(|name| *name != "main").map_or_else(String::new, |name| format!("{name}: "));
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}{why}");
+}
+
+/// In trap mode, where nothing interrupts a store, says so.
+pub fn skipped_at_the_trap_door() -> bool {
+    let trap = std::env::var_os("DSM_CAPTURE").is_some();
+    if trap {
+        skipped("at the trap door no signal comes in the middle of a store");
+    }
+    trap
+}
+
 /// Waits until something holds, giving the processor away.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
