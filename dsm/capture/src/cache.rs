@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) const ENTRIES: usize = 4096;
 /// Entries of a set.
 const WAYS: usize = 4;
-const _: () = assert!(ENTRIES.is_power_of_two() && WAYS.is_power_of_two());
+const _: () = assert!(ENTRIES.is_power_of_two() && WAYS.is_power_of_two() && WAYS > 1);
 /// Set in `users` while an entry is being written.
 const WRITING: u32 = 1 << 31;
 /// In a version: the site is being written.

@@ -172,10 +172,12 @@ pub fn plan(selected: &[String], runs: u64) -> Result<Vec<Job>, String> {
             spread => spread,
         };
         for job in jobs.iter_mut().filter(|job| job.test.name == test.name) {
-            let least = match () {
-                () if job.apart() => runs / LEAST,
-                () if job.spread() && job.relaxes() => runs / LEAST_RELAXED,
-                () => 0,
+            let least = if job.apart() {
+                runs / LEAST
+            } else if job.spread() && job.relaxes() {
+                runs / LEAST_RELAXED
+            } else {
+                0
             };
             job.runs = (runs * job.share()).div_ceil(shares).max(least).max(1);
         }
@@ -276,10 +278,12 @@ impl Job {
     fn share(&self) -> u64 {
         let found = STORES.iter().find(|(door, between, _)| (*door, *between) == (self.door, self.between));
         let share = found.map_or(1, |(_, _, share)| *share);
-        match () {
-            () if self.apart() => share * 8,
-            () if self.spread() => share * 2,
-            () => share,
+        if self.apart() {
+            share * 8
+        } else if self.spread() {
+            share * 2
+        } else {
+            share
         }
     }
 
