@@ -35,6 +35,9 @@
 //! The first session that is joined installs a handler of SIGSEGV, with `SA_ONSTACK` and all signals blocked. Faults
 //! that are not captured stores go to whoever handled SIGSEGV before, with the arguments and the signal mask that it
 //! asked for: so Rust's message about an overflowed stack, crash reporters and garbage collectors work as before.
+//! One thing is other than on ordinary memory: a store that is partly outside of its segment is reported (`si_code`,
+//! `si_addr`) where it first meets the segment, as memory that may not be written, and not where it leaves it; so is a
+//! call with its return address in a segment whose target faults.
 //!
 //! A program that installs a handler of its own *after* joining displaces ours: from then on captured stores arrive
 //! there. Either

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{PATIENCE, Process, role};
+use common::{PATIENCE, Process, role, skipped};
 use dsm::prelude::*;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -58,7 +58,7 @@ fn two_hosts_on_networks_of_their_own() {
     let namespaces = match Namespaces::new() {
         Ok(namespaces) => namespaces,
         Err(why) => {
-            eprintln!("skipped: {why}");
+            skipped(why.trim());
             return;
         }
     };

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, Process, Watch, descriptors, eventually, join_by_environment, role};
+use common::{Cluster, PATIENCE, Process, Watch, descriptors, eventually, join_by_environment, role, skipped};
 use dsm::prelude::*;
 use dsm_core::control::GONE;
 use dsm_core::limits::RING_WORDS;
@@ -441,7 +441,7 @@ fn nothing_leaks_and_only_loopback_listens() {
 #[test]
 fn another_user_is_refused() {
     if !nix::unistd::getuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+        skipped("only root can become another user");
         return;
     }
     let cluster = Cluster::new();

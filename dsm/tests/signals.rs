@@ -8,7 +8,7 @@ mod faults;
 #[path = "signals/jumps.rs"]
 mod jumps;
 
-use common::{Cluster, PATIENCE, Watch, eventually, join_by_environment, own_dir, role};
+use common::{Cluster, PATIENCE, Watch, eventually, join_by_environment, own_dir, role, skipped_at_the_trap_door};
 use dsm::prelude::*;
 use faults::{
     blocked, chains, overflow, own_handler, own_handler_after, own_handler_before, own_stack, passes_on, put_back,
@@ -64,10 +64,6 @@ fn block_during(signal: i32) {
 }
 
 /// Are all stores made at the trap door? There no signal comes in the middle of one.
-fn at_the_trap_door() -> bool {
-    std::env::var_os("DSM_CAPTURE").is_some()
-}
-
 /// Runs the part `name` of [`child`] in a process on host 0 and returns how it ended; the other host must then have
 /// the same bytes, which `check` looks at.
 fn in_child(name: &str, check: impl FnOnce(&[u64])) -> std::process::ExitStatus {
@@ -424,7 +420,7 @@ fn all_stacks() {
 
 #[test]
 fn a_handler_that_interrupts_a_store_finds_a_stack_of_its_own() {
-    if at_the_trap_door() {
+    if skipped_at_the_trap_door() {
         return;
     }
     succeeds("all-stacks", |bytes| assert_eq!(bytes[2..4], [22, 33]));
@@ -509,8 +505,7 @@ fn dies_unadopted() {
 
 #[test]
 fn what_has_to_wait_in_a_handler_that_nobody_adopted_ends_the_process_and_frees_the_lock() {
-    if std::env::var_os("DSM_CAPTURE").is_some() {
-        eprintln!("skipped: at the trap door nothing is interrupted");
+    if skipped_at_the_trap_door() {
         return;
     }
     let status = in_child("dies-unadopted", |_| ());

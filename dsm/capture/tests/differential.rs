@@ -26,6 +26,8 @@ fn the_engine_does_what_the_processor_does() {
     // Every form that this processor has is covered, or refused with the reason that the documentation gives.
     let missed = report.count(|coverage| matches!(coverage, Coverage::Missed));
     assert!(missed == 0 || cases < 300_000, "{missed} forms were never carried out:\n{report}");
+    let absent = report.count(|coverage| matches!(coverage, Coverage::NotDrawn));
+    assert!(absent == 0 || cases < 300_000, "{absent} forms were not drawn:\n{report}");
     assert!(report.vain < report.compared / 50, "{} cases were in vain", report.vain);
     assert!(report.trapped > report.compared * 8 / 10, "only {} of {} trapped", report.trapped, report.compared);
     assert!(report.genuine < report.compared / 10, "{} of {} were handed on", report.genuine, report.compared);

@@ -59,6 +59,7 @@ fn vector_stores_arrive_whole() {
     assert_eq!(region.bytes(64, 8), bytes[8..16]);
     assert_eq!(region.bytes(72, 2), bytes[6..8]);
     if !is_x86_feature_detected!("avx2") {
+        common::skipped("the processor has no AVX2");
         return;
     }
     store_ymm(region, &bytes);

@@ -108,7 +108,7 @@ fn sites_that_take_each_others_place_keep_their_plans() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     const THREADS: usize = 2;
     // Several times what the cache holds, so that each finds others in its place.
-    const SITES: usize = 4096;
+    const SITES: usize = 16384;
     const STRIDE: usize = 8;
     let region = Region::new(1);
     let code = Code::new(SITES * STRIDE);

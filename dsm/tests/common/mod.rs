@@ -64,11 +64,16 @@ impl Cluster {
     /// Runs the test function `role` of this test program in a process of its own on `host`; it must begin with
     /// [`role`].
     pub fn spawn(&self, host: usize, role: &str, variables: &[(&str, &str)]) -> Process {
+        Process(self.command(host, role, variables).spawn().unwrap())
+    }
+
+    /// What [`Cluster::spawn`] runs.
+    pub fn command(&self, host: usize, role: &str, variables: &[(&str, &str)]) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([role, "--exact", "--nocapture", "--test-threads=1"]);
         command.env(ROLE, role).env("DSM_RUNTIME_DIR", self.dir(host)).env("DSM_DAEMON", &self.daemon);
         command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
-        Process(command.spawn().unwrap())
+        command
     }
 
     /// Process number of the arbiter of `host`.
@@ -279,6 +284,22 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Says why a test, or a part of it, is not run here. Past the harness, which keeps to itself what tests print that pass.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().filter(|name| *name != "main").map_or_else(String::new, |name| format!("{name}: "));
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}{why}");
+}
+
+/// In trap mode, where nothing interrupts a store, says so.
+pub fn skipped_at_the_trap_door() -> bool {
+    let trap = std::env::var_os("DSM_CAPTURE").is_some();
+    if trap {
+        skipped("at the trap door no signal comes in the middle of a store");
+    }
+    trap
 }
 
 /// Waits until something holds, giving the processor away.

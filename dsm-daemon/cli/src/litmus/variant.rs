@@ -48,11 +48,10 @@ pub struct Job {
     pub runs: u64,
 }
 
-/// Doors with what may stand between the accesses, and how much of the runs each gets: about the inverse of what an
-/// access costs.
+/// Doors with what may stand between the accesses, and how much of the runs each gets: the less an access costs, the more.
 const STORES: &[(Door, Between, u64)] = &[
-    (Door::Accessor, Between::Nothing, 60),
-    (Door::Plain, Between::Nothing, 60),
+    (Door::Accessor, Between::Nothing, 130),
+    (Door::Plain, Between::Nothing, 130),
     (Door::Hole, Between::Nothing, 12),
     (Door::Batch, Between::Nothing, 12),
     (Door::Atomic, Between::Nothing, 3),
@@ -67,6 +66,9 @@ const STORES: &[(Door, Between, u64)] = &[
 
 /// With every thread on a host of its own, no variant gets less than this part of the runs.
 const LEAST: u64 = 40;
+/// With threads on several hosts, no variant gets less than this part of the runs whose stores are seen later elsewhere:
+/// some of that is to be seen only where two threads share a host.
+const LEAST_RELAXED: u64 = 100;
 
 /// A process: its host, and its number there.
 pub type Process = (u8, u8);
@@ -150,7 +152,8 @@ fn names(processes: &[Process]) -> String {
     processes.iter().map(|process| name(*process)).collect::<Vec<_>>().join(",")
 }
 
-/// The jobs for these selections (`TEST`, `TEST/VARIANT`, `TEST/VARIANT/HOSTS`; none: all), with `runs` for each test.
+/// The jobs for these selections (`TEST`, `TEST/VARIANT`, `TEST/VARIANT/HOSTS`; none: all), with `runs` for each test on
+/// several hosts; what runs on one host comes on top, unless nothing else is selected.
 ///
 /// # Errors
 /// The first selection that selects nothing.
@@ -163,9 +166,19 @@ pub fn plan(selected: &[String], runs: u64) -> Result<Vec<Job>, String> {
     let mut jobs: Vec<Job> = all.into_iter().filter(wanted).collect();
     for test in TESTS {
         let of_test = || jobs.iter().filter(|job| job.test.name == test.name);
-        let shares: u64 = of_test().map(Job::share).sum();
+        let shares = |of: &mut dyn Iterator<Item = &Job>| of.map(Job::share).sum::<u64>();
+        let shares = match shares(&mut of_test().filter(|job| job.spread())) {
+            0 => shares(&mut of_test()),
+            spread => spread,
+        };
         for job in jobs.iter_mut().filter(|job| job.test.name == test.name) {
-            let least = if job.apart() { runs / LEAST } else { 0 };
+            let least = if job.apart() {
+                runs / LEAST
+            } else if job.spread() && job.relaxes() {
+                runs / LEAST_RELAXED
+            } else {
+                0
+            };
             job.runs = (runs * job.share()).div_ceil(shares).max(least).max(1);
         }
     }
@@ -252,15 +265,26 @@ impl Job {
         std::ptr::eq(self.placement, &raw const placements(self.placement.threads.len())[0])
     }
 
+    /// Are its threads on several hosts?
+    pub fn spread(&self) -> bool {
+        self.placement.threads.iter().any(|(host, _)| *host != 0)
+    }
+
     /// Are its stores seen later elsewhere than here, with nothing between them that waits?
-    pub fn relaxes(&self) -> bool {
+    fn relaxes(&self) -> bool {
         matches!(self.door, Door::Plain | Door::Accessor | Door::Hole) && self.between == Between::Nothing
     }
 
     fn share(&self) -> u64 {
         let found = STORES.iter().find(|(door, between, _)| (*door, *between) == (self.door, self.between));
         let share = found.map_or(1, |(_, _, share)| *share);
-        if self.apart() { share * 4 } else { share }
+        if self.apart() {
+            share * 8
+        } else if self.spread() {
+            share * 2
+        } else {
+            share
+        }
     }
 
     /// The test in this variant.
@@ -318,7 +342,8 @@ mod tests {
         let jobs = plan(&[], 100_000).unwrap();
         for test in TESTS {
             let of_test = || jobs.iter().filter(|job| job.test.name == test.name);
-            assert!(of_test().map(|job| job.runs).sum::<u64>() >= 100_000, "{}", test.name);
+            let spread = of_test().filter(|job| job.spread());
+            assert!(spread.map(|job| job.runs).sum::<u64>() >= 100_000, "{}", test.name);
             let variants: std::collections::BTreeSet<_> = of_test().map(Job::variant).collect();
             let stores = test.grain == 1 && test.name != "CAS";
             for name in ["plain", "accessor", "plain+fence", "plain+locked", "accessor+fence", "accessor+locked"] {
@@ -329,7 +354,10 @@ mod tests {
                 assert!(!stores || variants.contains(name), "{} lacks {name}", test.name);
             }
             assert!(of_test().any(|job| !job.apart()) && of_test().any(Job::apart), "{}", test.name);
+            assert!(of_test().any(|job| !job.spread()), "{}", test.name);
         }
+        let alone = plan(&["SB/plain/0,0b".into(), "SB/plain/alone:0,0b".into()], 1000).unwrap();
+        assert_eq!(alone.iter().map(|job| job.runs).collect::<Vec<_>>(), [500, 500]);
         assert!(jobs.iter().all(|job| job.placement.processes()[0] == A && job.placement.processes().len() <= THREADS));
         let mut clusters: Vec<_> = jobs.iter().map(Job::cluster).collect();
         clusters.dedup();

@@ -101,6 +101,7 @@ fn json(kind: &str, report: &Report) -> serde_json::Value {
                 Coverage::Refused(reason) => ("refused", 0, Some(reason)),
                 Coverage::NotHere => ("not here", 0, None),
                 Coverage::OutOfReach => ("out of reach", 0, None),
+                Coverage::NotDrawn => ("not drawn", 0, None),
                 _ => ("missed", 0, None),
             };
             serde_json::json!({

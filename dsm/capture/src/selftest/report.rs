@@ -16,6 +16,8 @@ pub enum Coverage {
     Refused(&'static str),
     /// It has addresses of 32 bits alone, and the region lies higher.
     OutOfReach,
+    /// No case of it that runs to its end was drawn, in a run that is too short to expect one.
+    NotDrawn,
     /// The generator could not make one that both could run.
     Missed,
 }
@@ -92,6 +94,7 @@ impl Report {
                 Coverage::NotHere => "not here".into(),
                 Coverage::Refused(_) => "refused".into(),
                 Coverage::OutOfReach => "no reach".into(),
+                Coverage::NotDrawn => "not drawn".into(),
                 Coverage::Missed => "missed".into(),
             };
             format!("{fared:>9}  {:<24}  {}\n", form.features, form.syntax)
@@ -115,10 +118,13 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "forms that write memory: {} covered, {} not on this processor, {} refused, {} missed",
+            "forms that write memory: {} covered, {} not on this processor, {} refused, {} out of reach, \
+             {} not drawn in this run, {} missed",
             self.count(|coverage| matches!(coverage, Coverage::Covered(_))),
             self.count(|coverage| *coverage == Coverage::NotHere),
             self.count(|coverage| matches!(coverage, Coverage::Refused(_))),
+            self.count(|coverage| *coverage == Coverage::OutOfReach),
+            self.count(|coverage| *coverage == Coverage::NotDrawn),
             self.count(|coverage| *coverage == Coverage::Missed),
         )?;
         let mut covered: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
@@ -131,7 +137,7 @@ impl fmt::Display for Report {
                 }
                 Coverage::NotHere => add(absent.entry(&form.features).or_default(), form),
                 Coverage::Refused(reason) => add(refused.entry(reason).or_default(), form),
-                Coverage::OutOfReach | Coverage::Missed => {}
+                Coverage::OutOfReach | Coverage::NotDrawn | Coverage::Missed => {}
             }
         }
         for (features, (forms, instructions)) in covered {
