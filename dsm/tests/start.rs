@@ -59,7 +59,7 @@ fn two_tasks_of_one_thread_join_together() {
     run(other.open::<u64>("word").unwrap().wait_until_async(|word| word == 7)).unwrap();
     // Alone, and what goes wrong is said as by those that block.
     let builder = |name| cluster.builder(0, name);
-    assert_eq!(run(builder("alone").rank(3).join_async()).unwrap().rank(), 3);
+    assert_eq!(run(builder("alone").rank(3).size(4).join_async()).unwrap().rank(), 3);
     assert!(matches!(run(builder("nowhere").existing().join_async()), Err(Error::NotFound(_))));
     assert!(matches!(run(builder("tasks").expect_timeout(2, SHORT).join_async()), Err(Error::Exists(_))));
     assert!(matches!(run(builder("none").expect_timeout(2, SHORT).join_async()), Err(Error::TimedOut(SHORT))));
