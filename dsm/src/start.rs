@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks whether a rank has become free, or the others have come.
 const NAP: Duration = Duration::from_millis(5);
+/// Between two attempts to meet after somebody who had come has left: until another takes the place, each is in vain.
+const AGAIN: Duration = Duration::from_millis(50);
 
 impl Builder {
     /// Joins together with others: [`Builder::join`] returns when this many processes have come, with
@@ -110,7 +112,7 @@ impl Meeting {
     pub(crate) fn again(&self, error: Error) -> Result<Duration> {
         match error {
             // Somebody left; whoever is to take the place may still come.
-            Error::BarrierBroken(_) => Ok(NAP.min(self.left().unwrap_or_default())),
+            Error::BarrierBroken(_) => Ok(AGAIN.min(self.left().unwrap_or_default())),
             Error::TimedOut(_) => Err(Error::TimedOut(self.patience)),
             error => Err(error),
         }

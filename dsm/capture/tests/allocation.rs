@@ -2,41 +2,13 @@
 
 mod common;
 
+use common::allocator::Watching;
 use common::{IN_HANDLER, PAGE, Region};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::arch::asm;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-struct Watching;
-
-// SAFETY: passes everything on to the system's allocator.
-unsafe impl GlobalAlloc for Watching {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        forbid();
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        forbid();
-        // SAFETY: as above.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-fn forbid() {
-    if IN_HANDLER.load(Ordering::Relaxed) {
-        IN_HANDLER.store(false, Ordering::Relaxed);
-        let message = "the handler allocated\n";
-        // SAFETY: writes to standard error.
-        unsafe { libc::write(2, message.as_ptr().cast(), message.len()) };
-        // SAFETY: ends the process.
-        unsafe { libc::abort() }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Watching = Watching;
+static ALLOCATOR: Watching = Watching(|| IN_HANDLER.load(Ordering::Relaxed));
 
 #[test]
 fn no_kind_of_instruction_allocates() {

@@ -2,7 +2,12 @@
 
 mod common;
 
-use dsm_capture::selftest::{Coverage, Options, run};
+use common::allocator::Watching;
+use dsm_capture::selftest::{Coverage, Options, capturing, run};
+
+/// No form allocates while it is carried out.
+#[global_allocator]
+static ALLOCATOR: Watching = Watching(capturing);
 
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {

@@ -19,6 +19,7 @@ mod runner;
 mod universe;
 
 pub use report::{Coverage, Form, Report};
+pub use runner::capturing;
 
 use crate::plan::{self, Action, Writes};
 use crate::processor::Processor;

@@ -6,7 +6,7 @@ use dsm_core::op::AtomicOp;
 use std::arch::asm;
 use std::ffi::c_void;
 use std::io;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
 /// An XSAVE area of at most this size is carried along.
 const AREA: usize = 16 * 1024;
@@ -238,8 +238,12 @@ fn captured(job: &mut Job, info: *mut libc::siginfo_t, context: *mut libc::ucont
     if fault.wrapping_sub(region) >= len || job.faults > 10_000 {
         return false;
     }
+    // SAFETY: takes nothing, returns a number.
+    CAPTURING.store(unsafe { libc::gettid() }, Ordering::Relaxed);
     // SAFETY: this is the handler; every signal is blocked; the stack is large.
-    match unsafe { carry_out(context, fault, &mut ArenaSink(job)) } {
+    let outcome = unsafe { carry_out(context, fault, &mut ArenaSink(job)) };
+    CAPTURING.store(0, Ordering::Relaxed);
+    match outcome {
         Ok(Outcome::Done) => true,
         Ok(Outcome::NotOurs) if !job.genuine => {
             // Its turn comes natively.
@@ -253,6 +257,16 @@ fn captured(job: &mut Job, info: *mut libc::siginfo_t, context: *mut libc::ucont
             false
         }
     }
+}
+
+/// The thread that carries out an instruction just now, as the kernel numbers it; 0 for none.
+static CAPTURING: AtomicI32 = AtomicI32::new(0);
+
+/// Does the calling thread carry out an instruction, in the handler? For an allocator that forbids it to allocate.
+pub fn capturing() -> bool {
+    let thread = CAPTURING.load(Ordering::Relaxed);
+    // SAFETY: as above.
+    thread != 0 && thread == unsafe { libc::gettid() }
 }
 
 /// A signal that has nothing to do with the test: the process ends by it.

@@ -1,6 +1,8 @@
 //! A region without a session: one memory file mapped twice, and a handler that writes through the second mapping.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod allocator;
+
 use dsm_capture::{Outcome, Sink, carry_out, warm};
 use dsm_core::op::AtomicOp;
 use std::ffi::c_void;
