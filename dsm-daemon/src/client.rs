@@ -34,7 +34,7 @@ impl Client {
                  (DSM_DAEMON)"
             );
             let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
-            if refused { Error::NobodyThere(text) } else { Error::Unavailable(text) }
+            if refused && expected == Role::Daemon { Error::NobodyThere(text) } else { Error::Unavailable(text) }
         })?;
         greet(&mut stream, role, expected, key)?;
         Ok(Self { stream, there: there.to_owned() })

@@ -31,12 +31,9 @@ pub enum Daemon {
 }
 
 impl Daemon {
-    /// Is it on this machine, where an arbiter that is started on demand can be the daemon, too?
-    pub fn is_local(&self) -> bool {
-        match self {
-            Self::At(there) => address(there).is_ok_and(|address| address.ip().is_loopback()),
-            Self::Here(_) => true,
-        }
+    /// Is it in another process of this machine, in whose place an arbiter that is started on demand can be the daemon, too?
+    pub fn is_near(&self) -> bool {
+        matches!(self, Self::At(there) if address(there).is_ok_and(|address| address.ip().is_loopback()))
     }
 }
 
@@ -51,6 +48,8 @@ pub struct Config {
     pub key: Option<Key>,
     /// End when unused for this long.
     pub linger: Option<Duration>,
+    /// The library has started the arbiter, and can start another in its place.
+    pub replaceable: bool,
     /// Sessions stay joined when their last process here has left, until the node ends.
     pub keep: bool,
     /// How long a peer may be silent.
@@ -72,6 +71,7 @@ impl Config {
             daemon,
             key: key_from_env()?,
             linger: None,
+            replaceable: false,
             keep: false,
             peer_timeout: Duration::from_millis(number(PEER_TIMEOUT_MS, 15_000, 100..=86_400_000)?),
             poll: Duration::from_micros(number(POLL_US, 200, 0..=1_000_000)?),

@@ -28,7 +28,7 @@ pub enum Error {
     /// Somebody else's fault: not there, or not reachable.
     #[error("{0}")]
     Unavailable(String),
-    /// Nothing listens at the daemon's or the server's address.
+    /// Nothing listens at the daemon's address.
     #[error("{0}")]
     NobodyThere(String),
     /// Another program has the address.

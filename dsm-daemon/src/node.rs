@@ -162,7 +162,7 @@ impl Node {
             node.serves = Some(name.clone());
         }
         if let Some(dir) = &config.arbiter {
-            node.arbiter = Some(Arbiter::start(dir, daemon, config.key.clone(), config.keep, config.linger.is_some())?);
+            node.arbiter = Some(Arbiter::start(dir, daemon, config.key.clone(), config.keep, config.replaceable)?);
         }
         Ok(node)
     }

@@ -34,6 +34,8 @@ pub enum Role {
         daemon: Option<String>,
         /// End when unused.
         linger: bool,
+        /// The library has started it, and can start another.
+        replaceable: bool,
         /// Sessions outlive their last process here.
         keep: bool,
     },
@@ -118,6 +120,7 @@ pub fn parse(binary: &str, arguments: &[String]) -> Result<Role> {
             dir: value("--runtime-dir").map_or_else(runtime::default_dir, PathBuf::from),
             daemon,
             linger,
+            replaceable: false,
             keep,
         },
     })
@@ -152,7 +155,8 @@ pub fn run(role: &Role) -> Result<()> {
             });
             run_node(node, &address)
         }
-        Role::Arbiter { dir, daemon, linger, keep } => {
+        Role::Arbiter { dir, daemon, linger, replaceable, keep } => {
+            config.replaceable = *replaceable;
             config.arbiter = Some(dir.clone());
             config.linger = if *linger { Some(config::linger()?) } else { None };
             config.keep = *keep;

@@ -81,7 +81,7 @@ pub fn become_arbiter_if_asked() {
     let _ = std::env::set_current_dir("/");
     let daemon = std::env::var(config::DAEMON).ok().filter(|text| !text.is_empty());
     let dir = std::env::var_os(config::RUNTIME_DIR).map_or_else(runtime::default_dir, PathBuf::from);
-    let code = match role::run(&Role::Arbiter { dir, daemon, linger: true, keep: false }) {
+    let code = match role::run(&Role::Arbiter { dir, daemon, linger: true, replaceable: true, keep: false }) {
         Ok(()) => 0,
         Err(error) => {
             println!("failed {}", error.to_string().replace('\n', " "));

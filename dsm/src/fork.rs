@@ -92,6 +92,7 @@ extern "C" fn in_child() {
         let joined = match locks {
             Some(mut locks) if !torn => {
                 locks.objects.clear();
+                locks.unsaid.clear();
                 join(region)
             }
             _ => None,

@@ -92,7 +92,13 @@ impl Builder {
             self.enter(|| still.strong_count() == 0)
         });
         let joining = joining.map_err(cannot("cannot start a thread to join on"))?;
-        ended.end().await?;
+        if let Err(error) = ended.end().await {
+            if ended.process != std::process::id() {
+                // There is no such thread in a child.
+                std::mem::forget(joining);
+            }
+            return Err(error);
+        }
         drop((ended, wanted));
         // It has come to its end. (Where nobody takes the result, whoever is last drops it: the thread, or the future.)
         let (session, meeting) = joining.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

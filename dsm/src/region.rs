@@ -7,6 +7,7 @@
 use crate::connection::Connection;
 use crate::hands::hands;
 use crate::sync::Object;
+use crate::wait::Unsaid;
 use crate::{Error, Result};
 use dsm_core::bias::Favour;
 use dsm_core::control::{Ended, FINGERPRINT, GONE, MAGIC};
@@ -43,6 +44,8 @@ pub(crate) struct Locks<'a> {
     _segments: MutexGuard<'a, Vec<Attached>>,
     _holes: MutexGuard<'a, Vec<(u64, u64)>>,
     _buffers: MutexGuard<'a, Vec<map::Range>>,
+    /// The parent's affair.
+    pub(crate) unsaid: MutexGuard<'a, Vec<Unsaid>>,
     /// To be forgotten in the child, which is another party of barriers.
     pub(crate) objects: MutexGuard<'a, Objects>,
 }
@@ -81,6 +84,9 @@ pub(crate) struct Region {
     pub(crate) listening: OnceLock<crate::sync::Bell>,
     /// Sync objects behind fields, by their offset: their number, and what people call them.
     pub(crate) objects: Mutex<Objects>,
+    /// Waits that are over, which could not be said. And whether there are any.
+    unsaid: Mutex<Vec<Unsaid>>,
+    has_unsaid: AtomicBool,
     /// What the segments that this process has opened consist of.
     pub(crate) types: crate::typed::Types,
     pub(crate) space: ManuallyDrop<map::Range>,
@@ -184,6 +190,8 @@ impl Region {
             buffers: Mutex::default(),
             #[cfg(feature = "async")]
             listening: OnceLock::new(),
+            unsaid: Mutex::default(),
+            has_unsaid: AtomicBool::new(false),
             objects: Mutex::default(),
             types: Default::default(),
             space: ManuallyDrop::new(space),
@@ -288,8 +296,10 @@ impl Region {
         let start = Instant::now();
         loop {
             let locks = (free(&self.objects), free(&self.segments), free(&self.holes), free(&self.buffers));
-            if let (Some(objects), Some(segments), Some(holes), Some(buffers)) = locks {
-                return Some(Locks { _segments: segments, _holes: holes, _buffers: buffers, objects });
+            if let (Some(objects), Some(segments), Some(holes), Some(buffers)) = locks
+                && let Some(unsaid) = free(&self.unsaid)
+            {
+                return Some(Locks { _segments: segments, _holes: holes, _buffers: buffers, unsaid, objects });
             }
             if start.elapsed() > PATIENCE {
                 return None;
@@ -383,6 +393,15 @@ impl Region {
     }
 
     /// How often this process, or one that it descends from, was the child of a `fork`: numbers are used again.
+    pub(crate) fn has_unsaid(&self) -> bool {
+        self.has_unsaid.load(Relaxed)
+    }
+
+    pub(crate) fn unsaid(&self) -> MutexGuard<'_, Vec<Unsaid>> {
+        self.has_unsaid.store(true, Relaxed);
+        self.unsaid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn births(&self) -> u32 {
         self.births.load(Relaxed)
     }

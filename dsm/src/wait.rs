@@ -78,13 +78,13 @@ pub(crate) enum Asked<'a> {
     Late(Wait<'a>),
 }
 
-/// The end of a wait that is over for who waited, and not for the others.
-fn cannot_be_taken_back() -> Error {
-    Error::Unavailable(
-        "the time of a wait is over, and that cannot be said, since a process of this host is stopped in the middle of a store \
-         or the host's log is full: what it is granted comes back when this process ends. Continue or end what is stopped"
-            .into(),
-    )
+/// A wait that is over for who waited, and not for the others.
+#[derive(Debug)]
+pub(crate) struct Unsaid {
+    wait: Left,
+    flags: u8,
+    object: u32,
+    units: u32,
 }
 
 /// What waits.
@@ -115,6 +115,7 @@ impl<'a> Wait<'a> {
     /// # Errors
     /// When the session has ended.
     pub(crate) fn begin_by(region: &'a Region, deadline: Option<Instant>) -> Result<Option<Self>> {
+        Self::catch_up(region)?;
         loop {
             if let Some(wait) = Self::try_begin(region, SLOTS) {
                 return Ok(Some(wait));
@@ -175,11 +176,9 @@ impl<'a> Wait<'a> {
         let body = SyncBody { token: self.token, amount, process: self.process };
         let log = self.region.log();
         patiently_by(self.region, deadline, |writer| {
-            self.region.with_log(|| {
-                if self.ours() {
-                    log.submit(writer, kind, flags, u64::from(object), bytemuck::bytes_of(&body));
-                }
-            });
+            let place = u64::from(object);
+            self.region
+                .with_log(|| log.submit_if(|| self.ours(), writer, kind, flags, place, bytemuck::bytes_of(&body)));
         })
     }
 
@@ -207,7 +206,7 @@ impl<'a> Wait<'a> {
     /// that of a fence comes behind it. Else what is granted from now on goes back by itself.
     ///
     /// # Errors
-    /// When the answer can no longer come, or this cannot be said.
+    /// When the answer can no longer come.
     pub(crate) fn too_late(self, semaphore: u32, units: u32) -> Result<Option<Answer>> {
         let end = deadline(GRACE);
         if let Some(fence) = Self::begin_by(self.region, end)?
@@ -219,10 +218,7 @@ impl<'a> Wait<'a> {
         if let Some(answer) = self.look()? {
             return Ok(Some(answer));
         }
-        if !self.submit_by(deadline(GRACE), Kind::Cancel, 0, semaphore, units)? {
-            return Err(cannot_be_taken_back());
-        }
-        self.abandon();
+        self.cancel(0, semaphore, units)?;
         Ok(None)
     }
 
@@ -230,16 +226,47 @@ impl<'a> Wait<'a> {
     /// answers, there is none.
     ///
     /// # Errors
-    /// As [`Wait::too_late`].
+    /// When the answer can no longer come.
     pub(crate) fn take_back(self, barrier: u32) -> Result<Option<Answer>> {
         if !self.submit_by(deadline(GRACE), Kind::Cancel, BARRIER, barrier, 0)? {
-            return Err(cannot_be_taken_back());
+            self.unsaid(BARRIER, barrier, 0);
+            return Ok(None);
         }
         let answer = self.answer(deadline(GRACE))?;
         if answer.is_none() {
             self.abandon();
         }
         Ok(answer)
+    }
+
+    /// Gives up for good: what is granted goes back.
+    fn cancel(self, flags: u8, object: u32, units: u32) -> Result<()> {
+        if self.submit_by(deadline(GRACE), Kind::Cancel, flags, object, units)? {
+            self.abandon();
+        } else {
+            self.unsaid(flags, object, units);
+        }
+        Ok(())
+    }
+
+    /// A process of this host is stopped in the middle of a store, or the log is full: that the wait is over has to be said
+    /// later, with this process's next one.
+    fn unsaid(self, flags: u8, object: u32, units: u32) {
+        let region = self.region;
+        region.unsaid().push(Unsaid { wait: self.leave(), flags, object, units });
+    }
+
+    /// Says what could not be said so far.
+    fn catch_up(region: &Region) -> Result<()> {
+        if !region.has_unsaid() {
+            return Ok(());
+        }
+        // Those that still cannot be said come back; no lock is held meanwhile.
+        let unsaid = std::mem::take(&mut *region.unsaid());
+        for Unsaid { wait, flags, object, units } in unsaid {
+            Wait::resume(region, wait).cancel(flags, object, units)?;
+        }
+        Ok(())
     }
 
     /// What it takes to go on with this wait later. It must be gone on with, or the slot is never free again.
@@ -310,15 +337,15 @@ impl Drop for Wait<'_> {
 }
 
 impl Waiter {
-    /// Begins a wait, of a region that is not lost.
+    /// Begins a wait, of a region that is not lost; `None` when the deadline comes before there is a slot.
     ///
     /// # Errors
-    /// When too many tasks wait already, or there is no bell to wake them.
-    pub(crate) fn begin(self, region: &Region) -> Result<Wait<'_>> {
+    /// When the session has ended; when too many tasks wait already, or there is no bell to wake them.
+    pub(crate) fn begin(self, region: &Region, deadline: Option<Instant>) -> Result<Option<Wait<'_>>> {
         match self {
-            Self::Thread => Ok(Wait::begin(region)),
+            Self::Thread => Wait::begin_by(region, deadline),
             #[cfg(feature = "async")]
-            Self::Task => crate::sync::asynchronous::begin(region),
+            Self::Task => crate::sync::asynchronous::begin(region).map(Some),
         }
     }
 
@@ -342,7 +369,9 @@ impl Waiter {
 pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token: u64, amount: u32) -> Result<()> {
     let body = SyncBody { token, amount, process: region.process() };
     patiently(region, |writer| {
-        region.with_log(|| region.log().submit(writer, kind, flags, u64::from(object), bytemuck::bytes_of(&body)));
+        let (births, place) = (region.births(), u64::from(object));
+        let ours = || region.births() == births;
+        region.with_log(|| region.log().submit_if(ours, writer, kind, flags, place, bytemuck::bytes_of(&body)));
     })
 }
 
@@ -393,7 +422,7 @@ fn atomic_slowly(region: &Region, offset: u64, op: AtomicOp) -> u128 {
 fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
     let wait = Wait::begin(region);
     let body = AtomicBody::new(wait.token, op);
-    if !region.with_log(|| wait.ours() && region.log().submit_atomic(region, offset, &body)) {
+    if !region.with_log(|| region.log().submit_atomic_if(|| wait.ours(), region, offset, &body)) {
         return None;
     }
     loop {

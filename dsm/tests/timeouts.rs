@@ -92,6 +92,41 @@ fn waits_end_while_a_process_is_stopped_in_the_middle_of_a_store() {
     drop((watch, a, b));
 }
 
+/// That a wait is over cannot even be said: it is with the next one, and what was granted meanwhile goes back then.
+#[test]
+fn what_could_not_be_said_is_said_later() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.join(0, "later"), cluster.join(1, "later"));
+    let (units, theirs) = (b.semaphore("units", 1).unwrap(), a.semaphore("units", 1).unwrap());
+    let barrier = [&a, &b].map(|session| session.barrier("both", 2).unwrap());
+    let watch = Watch::new(&cluster, 1, "later");
+    let long = Duration::from_millis(400);
+    let guard = theirs.lock().unwrap();
+    std::thread::scope(|scope| {
+        let waits = [
+            scope.spawn(|| units.acquire_many_timeout(1, long).map(drop).map_err(other)),
+            scope.spawn(|| barrier[1].wait_timeout(long).map(drop)),
+        ];
+        eventually("both wait", || {
+            let list = a.list().unwrap();
+            list.semaphores.iter().any(|it| it.waiting == 1) && list.barriers.iter().any(|it| it.arrived == 1)
+        });
+        watch.lock_as(watch.process);
+        for wait in waits {
+            let result = wait.join().unwrap();
+            assert!(matches!(result, Err(Error::TimedOut(_))), "{result:?}");
+        }
+    });
+    watch.unlock();
+    drop(guard);
+    eventually("it is granted to who does not wait any more", || theirs.try_lock().unwrap().is_none());
+    drop(units.try_lock().unwrap().expect("it went back"));
+    drop(theirs.lock_timeout(MOST).map_err(other).unwrap());
+    assert!(matches!(barrier[0].wait_timeout(TIMEOUT), Err(Error::TimedOut(_))), "the arrival was taken back");
+    eventually("the slots are free", || watch.waits().all(|process| process == 0));
+    drop((watch, a, b));
+}
+
 /// A rank whose call was not answered in time finds out with its next one, and all are in step.
 #[test]
 fn collectives_end_while_the_own_arbiter_is_stopped() {

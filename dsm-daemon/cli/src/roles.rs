@@ -106,6 +106,6 @@ impl ArbiterArgs {
         self.key.publish();
         let daemon = self.daemon.get();
         let dir = self.runtime_dir.unwrap_or_else(runtime::default_dir);
-        Ok(role::run(&Role::Arbiter { dir, daemon, linger: self.linger, keep: self.keep })?)
+        Ok(role::run(&Role::Arbiter { dir, daemon, linger: self.linger, replaceable: false, keep: self.keep })?)
     }
 }

@@ -146,13 +146,15 @@ impl Arbiter {
 
     fn joined(&mut self, name: String, made: Result<HostSession>, waiting: &[u64]) {
         match made {
+            // Hung up on already, to be asked again of the one that comes.
+            _ if self.ending => {}
             Ok(session) => {
                 self.sessions.insert(name.clone(), session);
                 waiting.iter().for_each(|client| self.seat(&name, *client));
             }
             // The daemon was in the arbiter of another host, and has ended with it. Nothing keeps us here, and one that
             // is started now has a daemon of its own: those who wait are hung up on, and see to that.
-            Err(Error::NobodyThere(_)) if self.replaceable && self.sessions.is_empty() && self.daemon.is_local() => {
+            Err(Error::NobodyThere(_)) if self.replaceable && self.sessions.is_empty() && self.daemon.is_near() => {
                 self.ending = true;
             }
             Err(error) => {

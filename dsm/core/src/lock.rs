@@ -185,6 +185,10 @@ impl<'a> Lock<'a> {
                 counted = Counted::new(self);
                 interrupted = true;
             }
+            // Before it may be unwound: whoever freed the lock has woken one, and this may be the one.
+            if self.try_acquire(me()) {
+                break;
+            }
             stalled();
         }
         drop(counted);

@@ -291,8 +291,25 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
 
     /// Appends a record that is not a store: an operation for the total order.
     pub fn submit(&self, writer: &impl Writer, kind: Kind, flags: u8, place: u64, payload: &[u8]) {
+        self.submit_if(|| true, writer, kind, flags, place, payload);
+    }
+
+    /// As [`HostLog::submit`], if `wanted` still, when lock and room are there: a signal handler that was let in while this
+    /// waited for them may have made a child, and what is done once for each operation is its parent's to do.
+    pub fn submit_if(
+        &self,
+        wanted: impl Fn() -> bool,
+        writer: &impl Writer,
+        kind: Kind,
+        flags: u8,
+        place: u64,
+        payload: &[u8],
+    ) {
         let mut hold = self.enter(writer);
-        self.append_other(&mut hold, writer, kind, flags, place, payload);
+        self.make_room(&mut hold, writer, HEADER_WORDS + payload.len().div_ceil(8));
+        if wanted() {
+            self.append_other(&mut hold, writer, kind, flags, place, payload);
+        }
         self.leave(hold, writer);
     }
 

@@ -202,8 +202,9 @@ impl<'a, 's> Call<'a, 's> {
         self.publish(self.places(self.progress.rounds, self.rank).0, bytemuck::bytes_of(&self.progress.said))?;
         if self.size > 1 {
             let Team { region, state, timeout } = self.team;
-            let wait = self.waiter.begin(region)?;
-            if !wait.submit_by(timeout.and_then(deadline), Kind::Arrive, 0, state.barrier, 0)? {
+            let end = timeout.and_then(deadline);
+            let wait = self.waiter.begin(region, end)?.ok_or_else(|| timed_out(*timeout))?;
+            if !wait.submit_by(end, Kind::Arrive, 0, state.barrier, 0)? {
                 return Err(timed_out(*timeout));
             }
             self.progress.arrived = Some(Arrived { wait: wait.leave(), last, cancelled: false });

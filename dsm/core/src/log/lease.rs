@@ -127,10 +127,21 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
 
     /// Logs an atomic for the server; false when authority has been leased to this host meanwhile.
     pub fn submit_atomic(&self, writer: &impl Writer, offset: u64, body: &AtomicBody) -> bool {
+        self.submit_atomic_if(|| true, writer, offset, body)
+    }
+
+    /// As [`HostLog::submit_atomic`]; false also when it is not `wanted` any more: see [`HostLog::submit_if`].
+    pub fn submit_atomic_if(
+        &self,
+        wanted: impl Fn() -> bool,
+        writer: &impl Writer,
+        offset: u64,
+        body: &AtomicBody,
+    ) -> bool {
         const WORDS: usize = HEADER_WORDS + size_of::<AtomicBody>() / 8;
         let mut hold = self.enter(writer);
         self.make_room(&mut hold, writer, WORDS);
-        let ours = !self.leased();
+        let ours = !self.leased() && wanted();
         if ours {
             self.append_other(&mut hold, writer, Kind::Atomic, 0, offset, bytemuck::bytes_of(body));
             let control = self.control();
