@@ -2,6 +2,8 @@
 //! nothing that another thread of its parent was doing at that moment can keep it from storing.
 
 mod common;
+#[path = "fork/waits.rs"]
+mod waits;
 
 use common::{
     Cluster, GoesOn, PATIENCE, Watch, eventually, join_by_environment, own_dir, role, skipped_at_the_trap_door,
@@ -308,29 +310,6 @@ fn signalled_while_it_forks() {
     words.set(1, 1);
 }
 
-/// A handler that interrupts a wait makes a child, which goes on after it, as its parent does.
-#[test]
-fn a_child_made_in_the_middle_of_a_wait_leaves_it_to_its_parent() {
-    let cluster = Cluster::new();
-    // Two hosts: atomics have to wait.
-    let (a, b) = (cluster.join(0, "midway"), cluster.join(1, "midway"));
-    let (here, there) = (a.array::<u64>("w", 256).unwrap(), b.array::<u64>("w", 256).unwrap());
-    there.atomic(1).fetch_add(1, SeqCst);
-    here.atomic(1).fetch_add(1, SeqCst);
-    let arbiter = cluster.arbiter_pid(0);
-    // Whatever becomes of the process that stops it.
-    let goes_on = GoesOn(arbiter);
-    cluster.spawn(0, "forks_in_the_middle_of_a_wait", &[("ARBITER", &arbiter.to_string())]).succeeds();
-    drop(goes_on);
-    let added = if at_the_trap_door() { 0 } else { 2 };
-    assert_eq!(there.atomic(0).fetch_add(0, SeqCst), added, "parent and child have added one each");
-    let gate = a.semaphore("gate", 0).unwrap();
-    assert!(gate.try_lock().unwrap().is_none(), "a unit too many");
-    let watch = Watch::new(&cluster, 0, "midway");
-    eventually("no slot is left claimed", || watch.waits().all(|process| process == 0));
-    drop((watch, a, b));
-}
-
 fn at_the_trap_door() -> bool {
     std::env::var_os("DSM_CAPTURE").is_some()
 }
@@ -354,62 +333,6 @@ fn end_if_child(parent: u32, code: i32) {
         // SAFETY: ends the child.
         unsafe { libc::_exit(code) };
     }
-}
-
-#[test]
-fn forks_in_the_middle_of_a_wait() {
-    if !role("forks_in_the_middle_of_a_wait") {
-        return;
-    }
-    let session = join_by_environment("midway");
-    let words = session.array::<u64>("w", 256).unwrap();
-    let gate = session.semaphore("gate", 0).unwrap();
-    let watch = Watch::at(&own_dir(), "midway");
-    // SAFETY: installs a handler.
-    unsafe { libc::signal(libc::SIGUSR1, make_a_child as *const () as usize) };
-    dsm::signals::adopt().unwrap();
-    // SAFETY: takes nothing.
-    let main = unsafe { libc::pthread_self() };
-    let (parent, arbiter) = (std::process::id(), std::env::var("ARBITER").unwrap().parse().unwrap());
-    let waits = || eventually("the main thread waits", || watch.waits().any(|process| process != 0));
-    let make = || {
-        CHILD.store(0, Relaxed);
-        // SAFETY: the main thread lives until the scope ends.
-        unsafe { libc::pthread_kill(main, libc::SIGUSR1) };
-        eventually("there is a child", || CHILD.load(Relaxed) != 0);
-        CHILD.load(Relaxed)
-    };
-    // A semaphore, whose unit the parent gets, whatever children there are.
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            waits();
-            for _ in 0..3 {
-                assert_eq!(wait(make()), 0, "the child did not get an error");
-            }
-            gate.post(1).unwrap();
-        });
-        let result = gate.wait();
-        end_if_child(parent, i32::from(!matches!(result, Err(dsm::Error::Unavailable(_)))));
-        thread.join().unwrap();
-        result.unwrap();
-    });
-    if skipped_at_the_trap_door() {
-        return;
-    }
-    // An atomic, as if the signal had come before it: both carry it out.
-    std::thread::scope(|scope| {
-        // No answer comes meanwhile.
-        let stopped = GoesOn::stop(arbiter);
-        let thread = scope.spawn(move || {
-            waits();
-            let child = make();
-            drop(stopped);
-            wait(child) >> 8
-        });
-        let before = words.atomic(0).fetch_add(1, SeqCst);
-        end_if_child(parent, before as i32);
-        assert_eq!(before as i32 + thread.join().unwrap(), 1);
-    });
 }
 
 /// The first program is gone when the second joins, although both have the same process number of the system, and the
