@@ -2,6 +2,7 @@
 
 use crate::config::RUNTIME_DIR;
 use crate::{Error, Result};
+use dsm_core::limits::SOCKET_PATH;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -43,9 +44,9 @@ pub fn prepare(dir: &Path) -> Result<()> {
         )));
     }
     let socket = dir.join(SOCKET);
-    if socket.as_os_str().len() > 107 {
+    if socket.as_os_str().len() > SOCKET_PATH {
         return Err(Error::Usage(format!(
-            "the path {} is too long for a socket (107 bytes at most): name a shorter {RUNTIME_DIR}",
+            "the path {} is too long for a socket ({SOCKET_PATH} bytes at most): name a shorter {RUNTIME_DIR}",
             socket.display()
         )));
     }

@@ -2,7 +2,9 @@
 
 use crate::role::{self, Role};
 use crate::{Error, Result, config, runtime};
+use std::ffi::{CStr, OsStr};
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +15,7 @@ pub const ROLE: &str = "DSM_EMBEDDED_ROLE";
 pub const LOG: &str = "DSM_LOG";
 
 /// Name of such a process.
-const NAME: &str = "dsm-arbiter";
+const NAME: &CStr = c"dsm-arbiter";
 
 /// Starts an arbiter in `dir`, and returns once it accepts connections. The caller holds the start lock, and has seen
 /// that none is alive.
@@ -24,7 +26,7 @@ pub fn arbiter(dir: &Path, daemon: Option<&str>) -> Result<()> {
     let cannot = |what: &str| Error::system(format!("cannot start an arbiter: {what}"));
     let mut command = Command::new("/proc/self/exe");
     // What `ps` is to say.
-    command.arg0(NAME).env(ROLE, "arbiter").env(config::RUNTIME_DIR, dir);
+    command.arg0(OsStr::from_bytes(NAME.to_bytes())).env(ROLE, "arbiter").env(config::RUNTIME_DIR, dir);
     if let Some(daemon) = daemon {
         command.env(config::DAEMON, daemon);
     }
@@ -70,7 +72,7 @@ pub fn become_arbiter_if_asked() {
     // SAFETY: as above, nobody in this process uses a descriptor but the first three.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     // SAFETY: takes a C string, which is copied.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"dsm-arbiter".as_ptr()) };
+    unsafe { libc::prctl(libc::PR_SET_NAME, NAME.as_ptr()) };
     let _ = nix::unistd::setsid();
     // SAFETY: before `main` there is one thread, hence no lock that another one could hold.
     match unsafe { nix::unistd::fork() } {

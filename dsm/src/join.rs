@@ -5,6 +5,7 @@ use crate::region::{Joined, Region};
 use crate::session::Session;
 use crate::start::{self, Expected, Meeting};
 use crate::{Error, Result, trap};
+use dsm_core::limits::SOCKET_PATH;
 use dsm_core::segment::check_name;
 use dsm_core::wire::control::{Ask, Told};
 use std::io::ErrorKind;
@@ -169,9 +170,6 @@ impl Builder {
         Ok((session, None))
     }
 }
-
-/// The longest path of a socket that the system takes, in bytes.
-const SOCKET_PATH: usize = 107;
 
 fn retryable(error: &std::io::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};

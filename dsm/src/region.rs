@@ -84,8 +84,9 @@ pub(crate) struct Region {
     pub(crate) listening: OnceLock<crate::sync::Bell>,
     /// Sync objects behind fields, by their offset: their number, and what people call them.
     pub(crate) objects: Mutex<Objects>,
-    /// Waits that are over, which could not be said. And whether there are any.
+    /// Waits that are over, which could not be said.
     unsaid: Mutex<Vec<Unsaid>>,
+    /// Are there any? So that a wait need not take the lock to see.
     has_unsaid: AtomicBool,
     /// What the segments that this process has opened consist of.
     pub(crate) types: crate::typed::Types,
@@ -397,9 +398,22 @@ impl Region {
         self.has_unsaid.load(Relaxed)
     }
 
-    pub(crate) fn unsaid(&self) -> MutexGuard<'_, Vec<Unsaid>> {
-        self.has_unsaid.store(true, Relaxed);
-        self.unsaid.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn leave_unsaid(&self, wait: Unsaid) {
+        self.with_unsaid(|waits| waits.push(wait));
+    }
+
+    pub(crate) fn take_unsaid(&self) -> Vec<Unsaid> {
+        self.with_unsaid(std::mem::take)
+    }
+
+    /// As with the log: a signal handler, which may wait, too, finds the lock free.
+    fn with_unsaid<R>(&self, action: impl FnOnce(&mut Vec<Unsaid>) -> R) -> R {
+        self.with_log(|| {
+            let mut waits = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = action(&mut waits);
+            self.has_unsaid.store(!waits.is_empty(), Relaxed);
+            result
+        })
     }
 
     pub(crate) fn births(&self) -> u32 {

@@ -115,7 +115,9 @@ impl<'a> Wait<'a> {
     /// # Errors
     /// When the session has ended.
     pub(crate) fn begin_by(region: &'a Region, deadline: Option<Instant>) -> Result<Option<Self>> {
-        Self::catch_up(region)?;
+        if region.has_unsaid() {
+            Self::catch_up(region)?;
+        }
         loop {
             if let Some(wait) = Self::try_begin(region, SLOTS) {
                 return Ok(Some(wait));
@@ -177,8 +179,7 @@ impl<'a> Wait<'a> {
         let log = self.region.log();
         patiently_by(self.region, deadline, |writer| {
             let place = u64::from(object);
-            self.region
-                .with_log(|| log.submit_if(|| self.ours(), writer, kind, flags, place, bytemuck::bytes_of(&body)));
+            self.region.with_log(|| log.submit(writer, || self.ours(), kind, flags, place, bytemuck::bytes_of(&body)));
         })
     }
 
@@ -218,7 +219,7 @@ impl<'a> Wait<'a> {
         if let Some(answer) = self.look()? {
             return Ok(Some(answer));
         }
-        self.cancel(0, semaphore, units)?;
+        self.cancel(deadline(GRACE), 0, semaphore, units)?;
         Ok(None)
     }
 
@@ -240,8 +241,8 @@ impl<'a> Wait<'a> {
     }
 
     /// Gives up for good: what is granted goes back.
-    fn cancel(self, flags: u8, object: u32, units: u32) -> Result<()> {
-        if self.submit_by(deadline(GRACE), Kind::Cancel, flags, object, units)? {
+    fn cancel(self, deadline: Option<Instant>, flags: u8, object: u32, units: u32) -> Result<()> {
+        if self.submit_by(deadline, Kind::Cancel, flags, object, units)? {
             self.abandon();
         } else {
             self.unsaid(flags, object, units);
@@ -253,18 +254,14 @@ impl<'a> Wait<'a> {
     /// later, with this process's next one.
     fn unsaid(self, flags: u8, object: u32, units: u32) {
         let region = self.region;
-        region.unsaid().push(Unsaid { wait: self.leave(), flags, object, units });
+        region.leave_unsaid(Unsaid { wait: self.leave(), flags, object, units });
     }
 
-    /// Says what could not be said so far.
+    /// Says what could not be said so far. What still cannot be comes back.
     fn catch_up(region: &Region) -> Result<()> {
-        if !region.has_unsaid() {
-            return Ok(());
-        }
-        // Those that still cannot be said come back; no lock is held meanwhile.
-        let unsaid = std::mem::take(&mut *region.unsaid());
-        for Unsaid { wait, flags, object, units } in unsaid {
-            Wait::resume(region, wait).cancel(flags, object, units)?;
+        let end = deadline(GRACE);
+        for Unsaid { wait, flags, object, units } in region.take_unsaid() {
+            Wait::resume(region, wait).cancel(end, flags, object, units)?;
         }
         Ok(())
     }
@@ -371,7 +368,7 @@ pub(crate) fn submit(region: &Region, kind: Kind, flags: u8, object: u32, token:
     patiently(region, |writer| {
         let (births, place) = (region.births(), u64::from(object));
         let ours = || region.births() == births;
-        region.with_log(|| region.log().submit_if(ours, writer, kind, flags, place, bytemuck::bytes_of(&body)));
+        region.with_log(|| region.log().submit(writer, ours, kind, flags, place, bytemuck::bytes_of(&body)));
     })
 }
 
@@ -422,7 +419,7 @@ fn atomic_slowly(region: &Region, offset: u64, op: AtomicOp) -> u128 {
 fn ordered_atomic(region: &Region, offset: u64, op: AtomicOp) -> Option<u128> {
     let wait = Wait::begin(region);
     let body = AtomicBody::new(wait.token, op);
-    if !region.with_log(|| region.log().submit_atomic_if(|| wait.ours(), region, offset, &body)) {
+    if !region.with_log(|| region.log().submit_atomic(region, || wait.ours(), offset, &body)) {
         return None;
     }
     loop {

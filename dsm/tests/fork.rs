@@ -6,7 +6,8 @@ mod common;
 mod waits;
 
 use common::{
-    Cluster, GoesOn, PATIENCE, Watch, eventually, join_by_environment, own_dir, role, skipped_at_the_trap_door,
+    Cluster, GoesOn, PATIENCE, Watch, at_the_trap_door, eventually, join_by_environment, own_dir, role,
+    skipped_at_the_trap_door,
 };
 use dsm::prelude::*;
 use dsm_core::wire::control::{Ask, frame};
@@ -308,10 +309,6 @@ fn signalled_while_it_forks() {
     assert_eq!(wait(child), 0);
     check();
     words.set(1, 1);
-}
-
-fn at_the_trap_door() -> bool {
-    std::env::var_os("DSM_CAPTURE").is_some()
 }
 
 static CHILD: AtomicI32 = AtomicI32::new(0);

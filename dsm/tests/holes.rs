@@ -180,10 +180,7 @@ fn what_waits_for_room_ends_with_an_error_when_the_session_does() {
 #[test]
 fn a_hole_that_is_dropped_too_late_says_so() {
     let cluster = Cluster::new();
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["loser_of_a_hole", "--exact", "--nocapture", "--test-threads=1"]);
-    command.env("DSM_TEST_ROLE", "loser_of_a_hole").env("DSM_RUNTIME_DIR", cluster.dir(0));
-    let output = command.env("DSM_DAEMON", cluster.daemon()).output().unwrap();
+    let output = cluster.command(0, "loser_of_a_hole", &[]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
     let lines: Vec<&str> = said.lines().filter(|line| line.contains("hole")).collect();

@@ -2,9 +2,8 @@
 
 mod common;
 
-use common::{Cluster, ROLE, eventually, join_by_environment, role};
+use common::{Cluster, eventually, join_by_environment, role};
 use dsm::prelude::*;
-use std::process::Command;
 
 #[test]
 fn a_relative_runtime_directory_is_where_the_program_runs() {
@@ -17,12 +16,10 @@ fn a_relative_runtime_directory_is_where_the_program_runs() {
         assert_eq!(again.attach::<u64>("w").unwrap().get(), 7);
         return;
     }
-    let place = tempfile::tempdir().unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let (place, cluster) = (tempfile::tempdir().unwrap(), Cluster::new());
     let name = "a_relative_runtime_directory_is_where_the_program_runs";
-    command.args([name, "--exact", "--nocapture"]).current_dir(place.path());
-    command.env(ROLE, name).env("DSM_RUNTIME_DIR", "here").env_remove("DSM_DAEMON");
-    let output = command.output().unwrap();
+    let mut command = cluster.command(0, name, &[("DSM_RUNTIME_DIR", "here")]);
+    let output = command.current_dir(place.path()).env_remove("DSM_DAEMON").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     eventually("nothing is left behind", || place.path().read_dir().unwrap().next().is_none());
 }

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, Process, Watch, descriptors, eventually, join_by_environment, role, skipped};
+use common::{
+    Cluster, PATIENCE, Process, Watch, at_the_trap_door, descriptors, eventually, join_by_environment, role, skipped,
+};
 use dsm::prelude::*;
 use dsm_core::control::GONE;
 use dsm_core::limits::RING_WORDS;
@@ -215,7 +217,7 @@ fn a_killed_arbiter_ends_waits_with_an_error_and_others_go_on() {
         let error = waiting.join().unwrap().unwrap_err();
         assert!(matches!(error, Error::ArbiterGone { .. }), "{error}");
     });
-    if std::env::var_os("DSM_CAPTURE").is_none() {
+    if !at_the_trap_door() {
         // The first that is not shared is not silent, although nobody said goodbye and the log has room.
         let stored = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lost.set(1)));
         let text = *stored.unwrap_err().downcast::<String>().unwrap();
@@ -261,7 +263,7 @@ fn an_arbiter_that_is_killed_with_its_list_cut_is_noticed_all_the_same() {
     let marked = |watch: &Watch| watch.area().control.rare.arbiter.word.load(Relaxed) & GONE != 0;
     assert!(marked(&vandal) && !marked(&watch), "the kernel has not lost its way");
     assert!(matches!(a.ended(), Some(Error::ArbiterGone { .. })));
-    if std::env::var_os("DSM_CAPTURE").is_none() {
+    if !at_the_trap_door() {
         // No store can be shared: as many as the log has room for are made before the next one says so.
         let mut stored = 0;
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -293,7 +295,7 @@ fn a_server_that_is_gone_ends_waits_and_stores_with_an_error() {
         let error = waiting.join().unwrap().unwrap_err();
         assert!(matches!(error, Error::SessionEnded { why: dsm::Ended::ServerGone, .. }), "{error}");
     });
-    if std::env::var_os("DSM_CAPTURE").is_none() {
+    if !at_the_trap_door() {
         let stored = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| word.set(1)));
         let text = *stored.unwrap_err().downcast::<String>().unwrap();
         assert!(text.contains("the connection to its server broke"), "{text}");

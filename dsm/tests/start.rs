@@ -167,14 +167,8 @@ mod attribute {
 fn an_attribute_joins_and_tells_what_went_wrong_on_one_line() {
     let cluster = Cluster::new();
     for fails in [false, true] {
-        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["attribute_main", "--exact", "--nocapture", "--test-threads=1"]);
-        command.env("DSM_TEST_ROLE", "attribute_main").env("DSM_RUNTIME_DIR", cluster.dir(0));
-        command.env("DSM_DAEMON", cluster.daemon());
-        if fails {
-            command.env("FAIL", "1");
-        }
-        let output = command.output().unwrap();
+        let variables: &[_] = if fails { &[("FAIL", "1")] } else { &[] };
+        let output = cluster.command(0, "attribute_main", variables).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(i32::from(fails)), "{said}");
         if fails {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, Process, Watch, eventually, join_by_environment, role};
+use common::{Cluster, PATIENCE, Process, Watch, at_the_trap_door, eventually, join_by_environment, role};
 use dsm::prelude::*;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
@@ -71,7 +71,7 @@ fn waits_end(cluster: &Cluster, session: &str, end: impl FnOnce()) {
         eventually("both know that it is over", || session.ended().is_some());
         ended(session.open::<u64>("new").unwrap_err());
     }
-    if std::env::var_os("DSM_CAPTURE").is_none() {
+    if !at_the_trap_door() {
         // The atomics' and the stores' way of saying so.
         for store in [&(|| here.set(2, 1)) as &dyn Fn(), &|| assert_eq!(there.atomic(3).fetch_add(1, SeqCst), 0)] {
             let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(store)).unwrap_err();

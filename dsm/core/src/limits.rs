@@ -45,4 +45,7 @@ pub const PARTIES: u32 = 65_535;
 
 const _: () = assert!(RING_WORDS.is_power_of_two() && LINE_INDEX.is_power_of_two() && PAGE_INDEX.is_power_of_two());
 const _: () = assert!(SLOTS <= 1 << 16);
+/// The longest path of a socket that the system takes, in bytes.
+pub const SOCKET_PATH: usize = 107;
+
 const _: () = assert!(BATCH <= FRAME && CONTROL <= FRAME && SNAPSHOT_CHUNK <= FRAME);

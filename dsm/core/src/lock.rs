@@ -21,7 +21,7 @@
 use crate::bias::{Bias, Favour};
 use crate::control::Producer;
 use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::{Barrier, spin, update};
+use crate::sync::{Barrier, count_down, spin};
 use crate::sys::futex;
 use std::time::Duration;
 
@@ -209,7 +209,7 @@ impl<'a> Lock<'a> {
 
     fn uncount(&self) {
         // They may have been forgotten meanwhile.
-        update(&self.state.lock_waiters, |count| count.checked_sub(1));
+        count_down(&self.state.lock_waiters);
     }
 
     /// Frees the lock, which the caller has got by [`Lock::try_acquire`].

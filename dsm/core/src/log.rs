@@ -28,7 +28,7 @@ use crate::memory::Memory;
 use crate::record::{HEADER_WORDS, Kind, LONGEST, MASKED, Malformed, by_line, header, records, shape};
 use crate::slot::Slot;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicU64, Barrier, compiler_fence, update};
+use crate::sync::{AtomicU64, Barrier, compiler_fence, count_down};
 use crate::sys::futex;
 use std::fmt;
 use std::time::Duration;
@@ -44,6 +44,15 @@ pub struct Area<const RING: usize, const INDEX: usize, const PAGES: usize, const
     pages: [AtomicU64; PAGES],
     ring: [AtomicU64; RING],
     biases: [Bias; BIASES],
+}
+
+/// Without its words, of which there are megabytes.
+impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize> fmt::Debug
+    for Area<RING, INDEX, PAGES, SEATS>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Area").field("control", &self.control).finish_non_exhaustive()
+    }
 }
 
 /// The sizes that all programs use; simulations and model checks use smaller ones.
@@ -104,15 +113,6 @@ pub trait Writer {
     }
     /// Lets it in. It may not come back.
     fn let_in(&self) {}
-}
-
-/// Without its words, of which there are megabytes.
-impl<const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS: usize> fmt::Debug
-    for Area<RING, INDEX, PAGES, SEATS>
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Area").field("control", &self.control).finish_non_exhaustive()
-    }
 }
 
 /// The host log in an [`Area`].
@@ -289,17 +289,13 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         }
     }
 
-    /// Appends a record that is not a store: an operation for the total order.
-    pub fn submit(&self, writer: &impl Writer, kind: Kind, flags: u8, place: u64, payload: &[u8]) {
-        self.submit_if(|| true, writer, kind, flags, place, payload);
-    }
-
-    /// As [`HostLog::submit`], if `wanted` still, when lock and room are there: a signal handler that was let in while this
-    /// waited for them may have made a child, and what is done once for each operation is its parent's to do.
-    pub fn submit_if(
+    /// Appends a record that is not a store: an operation for the total order; if it is still `wanted` when lock and room are
+    /// there: a signal handler that was let in while this waited for them may have made a child, and what is done once for
+    /// each operation is its parent's to do.
+    pub fn submit(
         &self,
-        wanted: impl Fn() -> bool,
         writer: &impl Writer,
+        wanted: impl Fn() -> bool,
         kind: Kind,
         flags: u8,
         place: u64,
@@ -308,7 +304,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         let mut hold = self.enter(writer);
         self.make_room(&mut hold, writer, HEADER_WORDS + payload.len().div_ceil(8));
         if wanted() {
-            self.append_other(&mut hold, writer, kind, flags, place, payload);
+            self.put_other(self.control().producer.tail.load(Relaxed), kind, flags, place, payload);
         }
         self.leave(hold, writer);
     }
@@ -419,23 +415,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.advance(tail, WORD_RECORD as usize);
     }
 
-    fn append_other<'h>(
-        &self,
-        hold: &mut Hold<'h>,
-        writer: &'h impl Writer,
-        kind: Kind,
-        flags: u8,
-        place: u64,
-        payload: &[u8],
-    ) where
-        'a: 'h,
-    {
-        let need = HEADER_WORDS + payload.len().div_ceil(8);
-        self.make_room(hold, writer, need);
-        let tail = self.control().producer.tail.load(Relaxed);
-        self.put_other(tail, kind, flags, place, payload);
-    }
-
+    /// Writes a record that is not a store at the tail, where there is room for it.
     fn put_other(&self, tail: u64, kind: Kind, flags: u8, place: u64, payload: &[u8]) {
         let need = HEADER_WORDS + payload.len().div_ceil(8);
         // Wrapping, here and below: the arbiter comes by, and `tail` may hold anything.
@@ -514,7 +494,7 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
                 futex::wait(&control.rare.room, seen, NAP);
             }
             // The arbiter may have forgotten us meanwhile.
-            update(&control.rare.room_waiters, |count| count.checked_sub(1));
+            count_down(&control.rare.room_waiters);
             if sleeps {
                 writer.let_in();
                 writer.stalled();

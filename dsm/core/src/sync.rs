@@ -48,15 +48,14 @@ impl Barrier {
     }
 }
 
-/// Puts what `change` makes of the word in its place, unless that is `None`.
-/// (The standard library's function of this kind is about to change its name.)
-pub(crate) fn update(word: &AtomicU32, change: impl Fn(u32) -> Option<u32>) {
+/// One less, unless there is none. (The standard library's loop for such a step is about to change its name.)
+pub(crate) fn count_down(count: &AtomicU32) {
     use Ordering::Relaxed;
-    let mut old = word.load(Relaxed);
-    while let Some(new) = change(old) {
-        match word.compare_exchange_weak(old, new, Relaxed, Relaxed) {
+    let mut seen = count.load(Relaxed);
+    while let Some(less) = seen.checked_sub(1) {
+        match count.compare_exchange_weak(seen, less, Relaxed, Relaxed) {
             Ok(_) => return,
-            Err(seen) => old = seen,
+            Err(now) => seen = now,
         }
     }
 }

@@ -418,20 +418,7 @@ pub(crate) fn bytes_of<T: SharedType + Copy>(values: &[T]) -> &[u8] {
 
 /// Has `load` overwrite the bytes of the values, and makes values of what it wrote.
 pub(crate) fn overwrite<T: Plain>(values: &mut [T], load: impl FnOnce(&mut [u8])) {
-    /// Sees to it that nothing but values is left behind, even if `load` panics.
-    struct Checked<'a>(&'a mut [u8], &'static Layout);
-    impl Drop for Checked<'_> {
-        fn drop(&mut self) {
-            let Self(bytes, layout) = self;
-            layout.check(bytes).unwrap_or_else(|invalid| never(&invalid));
-        }
-    }
-    let len = size_of_val(values);
-    // SAFETY: as in `bytes_of`, borrowed mutably; whatever is written there is made values of below, before anybody
-    // else sees it.
-    let bytes = unsafe { slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), len) };
-    let checked = Checked(bytes, T::LAYOUT);
-    load(&mut *checked.0);
+    try_overwrite(values, load).unwrap_or_else(|invalid| never(&invalid));
 }
 
 /// As [`overwrite`], where what was loaded need not be values: then they stay as they are. (Part of a value may be loaded,

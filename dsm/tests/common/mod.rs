@@ -242,7 +242,7 @@ pub fn processor_time(pid: i32) -> u64 {
     fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
 }
 
-pub const ROLE: &str = "DSM_TEST_ROLE";
+const ROLE: &str = "DSM_TEST_ROLE";
 
 /// Is this process meant to be `name`? Test functions that are only the other half of a test return when not.
 pub fn role(name: &str) -> bool {
@@ -293,9 +293,14 @@ pub fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {test}{why}");
 }
 
+/// Does everything go through the trap door?
+pub fn at_the_trap_door() -> bool {
+    std::env::var_os("DSM_CAPTURE").is_some()
+}
+
 /// In trap mode, where nothing interrupts a store, says so.
 pub fn skipped_at_the_trap_door() -> bool {
-    let trap = std::env::var_os("DSM_CAPTURE").is_some();
+    let trap = at_the_trap_door();
     if trap {
         skipped("at the trap door no signal comes in the middle of a store");
     }

@@ -220,14 +220,7 @@ fn rust_still_reports_an_overflowed_stack() {
         let cluster = Cluster::new();
         let a = cluster.join(0, "signals");
         let words = a.array::<u64>("w", 512).unwrap();
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["child", "--exact", "--nocapture", "--test-threads=1"])
-            .env("DSM_TEST_ROLE", "child")
-            .env("PART", part)
-            .env("DSM_RUNTIME_DIR", cluster.dir(0))
-            .env("DSM_DAEMON", cluster.daemon())
-            .output()
-            .unwrap();
+        let output = cluster.command(0, "child", &[("PART", part)]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("has overflowed its stack"), "{part}: {said}");
         assert_eq!(output.status.signal(), Some(libc::SIGABRT));

@@ -125,16 +125,12 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.advance(tail, end.wrapping_sub(tail) as usize);
     }
 
-    /// Logs an atomic for the server; false when authority has been leased to this host meanwhile.
-    pub fn submit_atomic(&self, writer: &impl Writer, offset: u64, body: &AtomicBody) -> bool {
-        self.submit_atomic_if(|| true, writer, offset, body)
-    }
-
-    /// As [`HostLog::submit_atomic`]; false also when it is not `wanted` any more: see [`HostLog::submit_if`].
-    pub fn submit_atomic_if(
+    /// Logs an atomic for the server; false when authority has been leased to this host meanwhile, or when it is not
+    /// `wanted` any more: see [`HostLog::submit`].
+    pub fn submit_atomic(
         &self,
-        wanted: impl Fn() -> bool,
         writer: &impl Writer,
+        wanted: impl Fn() -> bool,
         offset: u64,
         body: &AtomicBody,
     ) -> bool {
@@ -143,8 +139,8 @@ impl<'a, const RING: usize, const INDEX: usize, const PAGES: usize, const SEATS:
         self.make_room(&mut hold, writer, WORDS);
         let ours = !self.leased() && wanted();
         if ours {
-            self.append_other(&mut hold, writer, Kind::Atomic, 0, offset, bytemuck::bytes_of(body));
             let control = self.control();
+            self.put_other(control.producer.tail.load(Relaxed), Kind::Atomic, 0, offset, bytemuck::bytes_of(body));
             control.rare.atomics.store(control.producer.tail.load(Relaxed), Relaxed);
         }
         self.leave(hold, writer);

@@ -383,7 +383,7 @@ impl World {
                     return;
                 }
                 let token = log.slots()[t].claim(t as u16, 1).expect("a slot a thread");
-                if log.submit_atomic(&Hand, FROM + at, &AtomicBody::new(token, add)) {
+                if log.submit_atomic(&Hand, || true, FROM + at, &AtomicBody::new(token, add)) {
                     *begun += 1;
                     *doing = Doing::Waiting(self.order.issued[h].len(), false);
                     self.issue(h, op, value, token);
@@ -414,7 +414,7 @@ impl World {
 
     fn submit(&mut self, h: usize, op: Op, kind: Kind, flags: u8, token: u64, amount: u32) {
         let log: TinyLog<'_> = self.hosts[h].area.log();
-        log.submit(&Hand, kind, flags, 0, bytemuck::bytes_of(&SyncBody { token, amount, process: 1 }));
+        log.submit(&Hand, || true, kind, flags, 0, bytemuck::bytes_of(&SyncBody { token, amount, process: 1 }));
         self.issue(h, op, 0, token);
     }
 

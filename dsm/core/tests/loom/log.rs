@@ -132,7 +132,7 @@ fn what_is_drained_is_whole() {
             let shared = shared.clone();
             thread::spawn(move || {
                 let body = SyncBody { token: 3, amount: 5, process: 7 };
-                shared.0.log().submit(&Hand(1, &shared.1.1), Kind::Fence, 0, 9, bytemuck::bytes_of(&body));
+                shared.0.log().submit(&Hand(1, &shared.1.1), || true, Kind::Fence, 0, 9, bytemuck::bytes_of(&body));
             })
         };
         let (log, mut arbiter): (TinyLog<'_>, _) = (shared.0.log(), Arbiter::new());

@@ -404,7 +404,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         }
         let Some((slot, token)) = self.claim(p) else { return };
         let body = AtomicBody::new(token, op);
-        assert!(self.area.log().submit_atomic(&hand, offset, &body), "the lease came while nobody ran");
+        assert!(self.area.log().submit_atomic(&hand, || true, offset, &body), "the lease came while nobody ran");
         oracle.issue(self.uid, self.tail(), Op::Atomic { token, offset, rmw, width, operand, expected });
         self.processes[p].threads[t].state =
             State::Waiting(Wait { token, slot, what: What::Atomic, tries: false, cancelled: false });
@@ -444,7 +444,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         let Some((slot, token)) = self.claim(p) else { return };
         let id = opened.map_or(0, |opened| opened.id);
         let body = SyncBody { token, amount, process };
-        self.area.log().submit(&self.hand(p, t), kind, flags, u64::from(id), bytemuck::bytes_of(&body));
+        self.area.log().submit(&self.hand(p, t), || true, kind, flags, u64::from(id), bytemuck::bytes_of(&body));
         let (end, id) = (self.tail(), id as usize);
         let (op, what) = match what {
             What::Acquire { .. } => (Op::Acquire { id, process, token, units: amount, wait: flags & TRY == 0 }, what),
@@ -468,7 +468,14 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
         let flags = if clean { 0 } else { STILL_DIRTY };
         let body = SyncBody { token: 0, amount: units, process: process.number };
         let process = process.number;
-        self.area.log().submit(&self.hand(p, t), Kind::Release, flags, u64::from(id), bytemuck::bytes_of(&body));
+        self.area.log().submit(
+            &self.hand(p, t),
+            || true,
+            Kind::Release,
+            flags,
+            u64::from(id),
+            bytemuck::bytes_of(&body),
+        );
         oracle.issue(self.uid, self.tail(), Op::Release { id: id as usize, process, units, clean });
     }
 
@@ -493,7 +500,7 @@ impl<const RING: usize, const INDEX: usize> Host<RING, INDEX> {
                     _ => 0,
                 };
                 let body = SyncBody { token: wait.token, amount: units, process };
-                log.submit(&self.hand(p, t), Kind::Cancel, flags, u64::from(id), bytemuck::bytes_of(&body));
+                log.submit(&self.hand(p, t), || true, Kind::Cancel, flags, u64::from(id), bytemuck::bytes_of(&body));
                 let op = Op::Cancel { barrier, id: id as usize, process, token: wait.token, units };
                 oracle.issue(self.uid, self.tail(), op);
                 if forgets {
